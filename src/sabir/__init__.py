@@ -1,0 +1,3 @@
+"""sabir: one LoRA adapter per language, merged into one model."""
+
+__version__ = "0.1.0"
