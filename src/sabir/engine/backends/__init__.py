@@ -1,0 +1,33 @@
+"""Where jobs run. A backend has some slots and takes jobs; it knows nothing of steps.
+
+`submit(job_file, slot)` returns a future that ends with the exit code of the job (0 done, 1 failed,
+negative: killed by that signal, 130 stopped). `stop()` asks running jobs to save and end; `kill()` ends
+them at once; `close()` gives everything back.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one job at a time: a GPU, or a share of the cores. `env` is set in the job's process."""
+
+    device: str
+    device_name: str
+    env: tuple[tuple[str, str], ...] = ()
+
+
+class Backend(Protocol):
+    """What `sabir.engine.run` needs of a backend."""
+
+    slots: tuple[Slot, ...]
+
+    def submit(self, job_file: Path, slot: Slot) -> Future[int]: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,388 @@
+"""YAML -> Config: one frozen value that says what to train, merge and judge.
+
+Everything wrong is reported at once, each with its file, line and key path, before anything heavy is
+imported. What a run may take from here into an identity is the planner's business; this file only reads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from sabir.catalog import Entry, did_you_mean
+from sabir.errors import raise_all
+from sabir.languages import LANGUAGE_FORM, LanguageConfig, LoraConfig, read_languages, resolved
+from sabir.settings import Reader, Text, expected, parse_overrides, shown
+from sabir.strict_yaml import KeyPath, load, read_text
+
+Scalar = str | int | float | bool
+
+DEFAULT_MERGES = ("average", "ties", "ties-knots")
+"""The recipes tried, with their recommended settings, when a config names none."""
+
+MAX_MEMBERS = 500  # a grid beyond it is a slip: every member is merged and scored
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The language task: a name of the catalogue and its settings as written (defaults are not filled in)."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Several values of one setting, each tried with each of the others."""
+
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """One entry of `merges`: a recipe by name, or a method; space, weights and rank where they differ."""
+
+    name: str
+    recipe: str | None
+    method: str | None
+    space: str | None
+    settings: Mapping[str, Scalar | Grid]
+    weights: Mapping[str, float] | None  # by language
+    rank: int | Literal["exact"] | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One merge to make: the name of the model and the settings it has there."""
+
+    name: str
+    settings: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """How one merge is chosen among all, on the validation split; metric None is the task's first."""
+
+    by: Literal["macro_mean"] = "macro_mean"
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """When a new release may replace the current one."""
+
+    max_drop: Annotated[float, Interval(ge=0, le=1)] = 0.02
+    undecided: Literal["pass", "refuse"] = "pass"
+
+
+@dataclass(frozen=True)
+class PricesConfig:
+    """What a device hour costs; None: the tables count hours only."""
+
+    usd_per_hour: Annotated[float, Gt(0)] | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how it runs: never part of any identity. None: chosen on the spot."""
+
+    backend: Literal["local", "inline"] = "local"
+    workers: Annotated[int, Ge(1)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    store: Path = Path(".sabir")
+    micro_batch: Annotated[int, Ge(1)] | None = None  # rows on the device at once
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How answers are scored: rows at once, level of the intervals, bootstrap resamples."""
+
+    batch_size: Annotated[int, Ge(1)] = 16
+    level: Annotated[float, Interval(gt=0, lt=1)] = 0.95
+    resamples: Annotated[int, Ge(100)] = 1000
+
+
+@dataclass(frozen=True)
+class Config:
+    """All a run needs to know. Paths are absolute, taken from the folder the file stands in."""
+
+    path: Path
+    folder: Path
+    base: str  # "embedded", a folder, or a hub name "org/name", perhaps with "@revision"; as written
+    task: TaskConfig
+    languages: Mapping[str, LanguageConfig]
+    lora: LoraConfig
+    baseline: Literal["none", "combined"]
+    merges: Mapping[str, MergeConfig]
+    select: SelectConfig
+    gate: GateConfig
+    prices: PricesConfig
+    run: RunConfig
+    evaluate: EvaluationConfig
+
+
+def load_config(path: str | Path, *, overrides: Mapping[str, str] | Sequence[str] = ()) -> Config:
+    """The config in a YAML file, checked: names, types, ranges, and that its files exist.
+
+    Args:
+        path: the file.
+        overrides: settings from the command line, {"lora.epochs": "5"} or ["lora.epochs=5"]; a value is
+            read as YAML.
+    Raises InputErrors with everything that is wrong in one go.
+    """
+    given, lines = load(read_text(path), where=str(path))
+    reader = Reader(str(path), lines)
+    for key_path, value in parse_overrides(overrides):
+        reader.override(given, key_path, value)
+    reader.refuse_unusable_numbers(given, ())
+    file = Path(os.path.abspath(path))
+    config = _config(reader, given, file)
+    raise_all(reader.errors)
+    return config
+
+
+def members(merge: MergeConfig) -> list[Member]:
+    """The models one entry of `merges` stands for: one, or one per point of its grid."""
+    grids = {k: v.values for k, v in sorted(merge.settings.items()) if isinstance(v, Grid)}
+    single = {k: v for k, v in merge.settings.items() if not isinstance(v, Grid)}
+    found = []
+    for values in itertools.product(*grids.values()):
+        point = dict(zip(grids, values, strict=True))
+        inside = ",".join(f"{name}={_written(value)}" for name, value in point.items())
+        name = f"merged/{merge.name}" + (f"[{inside}]" if inside else "")
+        found.append(Member(name, dict(sorted({**single, **point}.items()))))
+    return found
+
+
+# --- reading, section by section -------------------------------------------------------------------------
+
+
+def _config(reader: Reader, given: dict[str, Any], file: Path) -> Config:
+    reader.refuse_unknown(given, _SECTIONS, (), "a config")
+    for name in _MISSING:
+        if given.get(name) is None:
+            reader.wrong((name,), "it is missing.", _MISSING[name])
+    folder = file.parent
+    lora = reader.section(LoraConfig(), given, ("lora",))
+    languages = read_languages(reader, given, folder, lora)
+    baseline = reader.one(given, "baseline", Literal["none", "combined"], (), "none")
+    run = reader.section(RunConfig(), given, ("run",))
+    run = replace(run, store=resolved(folder, str(run.store)))
+    return Config(
+        path=file,
+        folder=folder,
+        base=_base(reader, given, folder),
+        task=_task(reader, given),
+        languages=languages,
+        lora=lora,
+        baseline=baseline,
+        merges=_merges(reader, given, list(languages)),
+        select=reader.section(SelectConfig(), given, ("select",)),
+        gate=reader.section(GateConfig(), given, ("gate",)),
+        prices=reader.section(PricesConfig(), given, ("prices",)),
+        run=run,
+        evaluate=reader.section(EvaluationConfig(), given, ("evaluate",)),
+    )
+
+
+_SECTIONS = (
+    *("base", "task", "data", "lora", "baseline", "merges"),
+    *("select", "gate", "prices", "run", "evaluate"),
+)
+_MISSING = {
+    "base": "Write `base: embedded`, a folder, or a hub name such as Qwen/Qwen3-0.6B.",
+    "task": "Write `task: summarization`, or {name: classification, labels: [...]}.",
+    "data": LANGUAGE_FORM,
+}
+
+
+def _base(reader: Reader, given: Mapping[str, Any], folder: Path) -> str:
+    base = reader.one(given, "base", Text, (), "") if given.get("base") is not None else ""
+    if not base or base == "embedded" or os.path.isdir(resolved(folder, base)):
+        return base
+    if base.startswith((".", "/", "~")):
+        reader.wrong(("base",), f"{shown(base)} is no folder.", f"Looked in {resolved(folder, base)}.")
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", base):
+        reader.wrong(
+            ("base",),
+            f"{shown(base)} is neither a folder nor a hub name such as Qwen/Qwen3-0.6B.",
+            f"'embedded' is the base that ships with sabir.{did_you_mean(base, ['embedded'])}",
+        )
+    return base
+
+
+def _task(reader: Reader, given: Mapping[str, Any]) -> TaskConfig:
+    task = given.get("task")
+    if isinstance(task, str):
+        task = {"name": task}
+    elif not isinstance(task, dict):
+        reader.mapping(given, ("task",))
+        return TaskConfig("", {})
+    if "name" not in task:
+        reader.wrong(("task", "name"), "it is missing.", "Write it, such as `name: classification`.")
+    name = reader.one(task, "name", Text, ("task",), "")
+    if not name:
+        return TaskConfig("", {})
+    entry = reader.attempt(partial(_task_entry, name), ("task", "name"))
+    if entry is None:
+        return TaskConfig(name, {})
+    known = entry.settings
+    written = {key: value for key, value in task.items() if key != "name"}
+    before = len(reader.errors)
+    hints = {key: setting.hint for key, setting in known.items()}
+    settings = reader.settings(written, hints, ("task",), repr(name))
+    for key, setting in known.items():
+        if setting.required and key not in written:
+            reader.wrong(("task", key), "it is missing.", f"{name!r} needs {expected(setting.hint)} here.")
+    if len(reader.errors) == before:
+        reader.attempt(partial(_check_task, name, settings), ("task",))
+    return TaskConfig(name, settings)
+
+
+def _task_entry(name: str, where: str) -> Entry:
+    from sabir.tasks import TASKS
+
+    return TASKS.get(name, where=where)
+
+
+def _check_task(name: str, settings: Mapping[str, Any], where: str) -> None:
+    """What only the task itself can say about its settings (labels named twice)."""
+    from sabir.tasks import make_task
+
+    make_task(name, settings, where=where)
+
+
+# --- merges ----------------------------------------------------------------------------------------------
+
+
+def _merges(reader: Reader, given: Mapping[str, Any], languages: Collection[str]) -> dict[str, MergeConfig]:
+    if given.get("merges") is None:
+        return {name: _default_merge(name) for name in DEFAULT_MERGES}
+    written = reader.mapping(given, ("merges",))
+    read = {name: _merge(reader, name, written, languages) for name in written}
+    return {name: merge for name, merge in read.items() if merge is not None}
+
+
+def _merge(
+    reader: Reader, name: str, merges: Mapping[str, Any], languages: Collection[str]
+) -> MergeConfig | None:
+    path: KeyPath = ("merges", name)
+    before = len(reader.errors)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        reader.wrong(path, f"{shown(name)} cannot name a merge.", "Use letters, digits, - and _.")
+    given = merges[name]
+    if isinstance(given, str):
+        given = {"recipe": given}
+    elif given is not None and not isinstance(given, dict):
+        reader.mapping(merges, path)
+        return None
+    given = given or {}
+    if ("recipe" in given) == ("method" in given):
+        found = "recipe: and method: are both given." if given else "nothing is given."
+        found = "neither recipe: nor method: is given." if given and "recipe" not in given else found
+        fix = f"Write one, such as `{name}: {{method: ties}}`; see `sabir list recipes`."
+        reader.wrong(path, found, fix)
+    merge = MergeConfig(
+        name=name,
+        recipe=reader.one(given, "recipe", Text, path, None),
+        method=reader.one(given, "method", Text, path, None),
+        space=reader.one(given, "space", Text, path, None),
+        settings=_merge_settings(reader, given, path),
+        weights=_weights(reader, given, path, languages),
+        rank=reader.one(given, "rank", Annotated[int, Ge(1)] | Literal["exact"] | None, path, None),
+    )
+    if len(reader.errors) > before:
+        return None
+    return _checked_merge(reader, merge, path, languages)
+
+
+def _merge_settings(reader: Reader, given: Mapping[str, Any], path: KeyPath) -> dict[str, Scalar | Grid]:
+    settings: dict[str, Scalar | Grid] = {}
+    for name, value in given.items():
+        at = (*path, name)
+        if name in ("recipe", "method", "space", "weights", "rank"):
+            continue
+        if isinstance(value, dict) and list(value) == ["grid"]:
+            values = value["grid"]
+            if not isinstance(values, list) or not values or not all(isinstance(v, Scalar) for v in values):
+                reader.wrong(at, f"{shown(values)} is no grid.", "Expected values: {grid: [0.2, 0.5]}.")
+            elif len(set(values)) < len(values):
+                reader.wrong(at, f"{shown(values)} names a value twice.", "Keep one of the two.")
+            else:
+                settings[name] = Grid(tuple(values))
+        elif isinstance(value, Scalar):
+            settings[name] = value
+        else:
+            fix = "To try several, write {grid: [0.2, 0.5]}."
+            reader.wrong(at, f"{shown(value)} is not a single value.", fix)
+    return settings
+
+
+def _weights(
+    reader: Reader, given: Mapping[str, Any], path: KeyPath, languages: Collection[str]
+) -> dict[str, float] | None:
+    if given.get("weights") is None:
+        return None
+    path = (*path, "weights")
+    written = reader.mapping(given, path)
+    return reader.settings(written, dict.fromkeys(languages, float), path, "'weights'")
+
+
+def _checked_merge(
+    reader: Reader, merge: MergeConfig, path: KeyPath, languages: Collection[str]
+) -> MergeConfig | None:
+    """The merge with its settings as the method takes them (1 for a float is 1.0): names depend on it."""
+    count = math.prod(len(v.values) for v in merge.settings.values() if isinstance(v, Grid))
+    if count > MAX_MEMBERS:
+        reader.wrong(path, f"its grid has {count} members.", f"At most {MAX_MEMBERS} are tried in one run.")
+        return None
+    before = len(reader.errors)
+    taken: dict[tuple[str, Scalar], Scalar] = {}
+    for member in members(merge):
+        check = partial(_check_recipe, merge, member.settings, languages)
+        if checked := reader.attempt(check, path):
+            taken |= {(name, value): checked[name] for name, value in member.settings.items()}
+    if len(reader.errors) > before:
+        return None
+    settings = {
+        name: Grid(tuple(taken[name, one] for one in value.values))
+        if isinstance(value, Grid)
+        else taken[name, value]
+        for name, value in merge.settings.items()
+    }
+    return replace(merge, settings=settings)
+
+
+def _check_recipe(
+    merge: MergeConfig, settings: Mapping[str, Scalar], languages: Collection[str], where: str
+) -> Mapping[str, Scalar]:
+    """Hold one member against the catalogues of merging; its settings with the types the method declares."""
+    from sabir.merging.recipe import adapter_weights, make_recipe
+
+    name = merge.recipe or merge.method or ""
+    recipe = make_recipe(
+        name, space=merge.space, settings=settings, weights=merge.weights, rank=merge.rank, where=where
+    )
+    if languages:
+        adapter_weights(recipe, list(languages), where)
+    return recipe.settings
+
+
+def _default_merge(name: str) -> MergeConfig:
+    from sabir.merging.recipe import RECIPES
+
+    return MergeConfig(name, name, None, None, dict(RECIPES[name].recommended), None, None)
+
+
+def _written(value: Scalar) -> str:
+    """A setting as it stands in a model's name: floats by repr, booleans as YAML has them."""
+    return str(value).lower() if isinstance(value, bool) else value if isinstance(value, str) else repr(value)

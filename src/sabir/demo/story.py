@@ -1,0 +1,138 @@
+"""The demo: a small project written to disk and run, in acts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sabir.demo.texts import LABELS, LANGUAGES, Message, splits, update_messages
+from sabir.engine.run import Listener
+from sabir.errors import InputError
+from sabir.project import Project
+from sabir.report.tables import duration
+
+Show = Callable[[str, str, Mapping[str, Any] | None], None]
+
+SEED = 7
+TRAIN, VALID, TEST, UPDATE = 320, 100, 200, 240
+NAME = "sabir.yaml"
+
+CONFIG = """\
+# The demo project: a shop's support desk, messages in five languages, sorted by topic.
+# Change anything and type: sabir plan sabir.yaml, then sabir run sabir.yaml.
+base: embedded              # the 3-million-parameter model that ships with sabir
+task:
+  name: classification
+  labels: [{labels}]
+  cue: "Topic:"
+data:
+{data}
+lora: {{rank: 16, alpha: 32, epochs: 4, learning_rate: 2e-3, batch_size: 16, max_length: 160}}
+baseline: combined          # one adapter on all five languages together, to compare with
+merges:
+  average: {{method: linear, scale: {{grid: [1.0, 2.0]}}}}
+  ties: {{method: ties, density: 1.0, scale: {{grid: [0.5, 1.0]}}}}
+  ties-knots: {{method: ties, space: knots, density: 1.0, scale: {{grid: [0.5, 1.0]}}}}
+  dare-ties: {{method: dare_ties, density: 0.5, scale: 0.5}}
+"""
+
+
+def write_project(folder: Path) -> Path:
+    """Write config and data of the demo. Raises InputError when the folder holds something else."""
+    config = folder / NAME
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(
+            str(folder), "is not empty.", f"Choose another folder, or go on with: sabir run {config}"
+        )
+    data = "\n".join(f"  {language}: data/{language}" for language in LANGUAGES)
+    try:
+        for language in LANGUAGES:
+            parts = splits(language, train=TRAIN, valid=VALID, test=TEST, seed=SEED)
+            for split, messages in parts.items():
+                _write(folder / "data" / language / f"{split}.jsonl", messages)
+        config.write_text(CONFIG.format(labels=", ".join(LABELS), data=data), encoding="utf-8")
+    except OSError as error:
+        raise InputError(str(folder), f"cannot be written ({error.strerror}).", "Choose another folder.") from error
+    return config
+
+
+def add_german(folder: Path) -> Path:
+    """The new German data arrives: chat messages are appended to the German training file."""
+    path = folder / "data" / "de" / "train.jsonl"
+    _write(path, update_messages(UPDATE, seed=SEED), mode="a")
+    return path
+
+
+def play(folder: Path, *, show: Show, listener: Listener, workers: int | None = None) -> None:
+    """Write the project and run its acts; `show(title, text, document)` presents each scene."""
+    clock = time.perf_counter()
+    config = write_project(folder)
+    show(
+        "Act 1: set-up",
+        f"A shop gets messages in five languages ({', '.join(LANGUAGES)}) and sorts them by topic: "
+        f"{', '.join(LABELS)}.\nWritten to {folder}: {TRAIN} training, {VALID} validation and {TEST} test messages "
+        "a language, and sabir.yaml.\nNow: one LoRA adapter per language, the combined adapter to compare with, "
+        "the merges, and every score.",
+        None,
+    )
+    first = Project(config).run(workers=workers, listener=listener)
+    show("", "", first)
+    path = add_german(folder)
+    project = Project(config)
+    planned = project.plan()
+    kept = [step["name"] for step in planned["steps"] if step["kind"] == "adapter" and step["status"] == "reused"]
+    show(
+        "Act 2: new German data arrives",
+        f"{UPDATE} messages in a tone the German adapter has not seen (chat, lower case, slang) were added to {path}.\n"
+        f"Only German trains again; reused: {', '.join(name for name in kept if name != 'adapter/combined')}.",
+        None,
+    )
+    second = project.run(workers=workers, listener=listener)
+    show("", _what_german_gained(first, second), second)
+    show("Act 3: what it cost", _bill(second), None)
+    show("", f"All of it took {duration(time.perf_counter() - clock)}. Go on: sabir show {config}; "
+         f"sabir predict {config} \"Wo bleibt mein Paket?\"; change something and sabir plan {config}.", None)  # fmt: skip
+
+
+def _what_german_gained(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    before, after = (_german(document) for document in (first, second))
+    return (
+        f"German, by the selected merge: {before:.3f} before the new data, {after:.3f} after "
+        f"({second['metric'].replace('_', ' ')} on the same test messages)."
+    )
+
+
+def _german(document: Mapping[str, Any]) -> float:
+    return next(
+        row["value"]
+        for row in document["scores"]
+        if row["model"] == document["selected"]
+        and (row["language"], row["split"], row["metric"]) == ("de", "test", document["metric"])
+    )
+
+
+def _bill(document: Mapping[str, Any]) -> str:
+    run = document["run"]["id"]
+    seconds = {
+        row["route"]: row["device_s"]
+        for row in document["costs"]
+        if row["run"] == run and row["component"] == "train"
+    }
+    if set(seconds) != {"merged", "combined"}:
+        return "The update trained one adapter."
+    return (
+        f"The update trained one adapter in {duration(seconds['merged'])}; training the combined adapter on all data "
+        f"again would take about {duration(seconds['combined'])} (predicted from the speed of act 1): "
+        f"{seconds['combined'] / seconds['merged']:.1f} x as much, and {len(LANGUAGES)} languages to check again."
+    )
+
+
+def _write(path: Path, messages: Sequence[Message], mode: str = "w") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, mode, encoding="utf-8") as file:
+        for message in messages:
+            row = {"id": message.id, "input": message.text, "output": message.label}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,111 @@
+"""The fork server behind `LocalBackend`: imports once, then forks a process per job.
+
+Reads one JSON line per order on standard input (`run`, `stop`, `kill`), answers one line per finished job
+on standard output. When standard input closes it kills its jobs and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(preload: list[str]) -> None:
+    """Serve until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever an import prints goes to the log, not among the answers
+    for module in preload:
+        importlib.import_module(module)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write)
+    jobs: dict[int, int] = {}
+    orders = b""
+    while True:
+        ready, _, _ = select.select([0, wake_read], [], [])
+        if wake_read in ready:
+            os.read(wake_read, 4096)
+            _answer(jobs, answers)
+        if 0 in ready:
+            data = os.read(0, 65536)
+            if not data:
+                _signal(jobs, signal.SIGKILL)
+                return
+            *lines, orders = (orders + data).split(b"\n")
+            for line in lines:
+                order = json.loads(line)
+                if order["do"] == "run":
+                    jobs[_fork(order)] = order["number"]
+                else:
+                    _signal(jobs, signal.SIGTERM if order["do"] == "stop" else signal.SIGKILL)
+
+
+def _fork(order: dict) -> int:
+    server = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        _die_with(server)
+        job_file = Path(order["job"])
+        log = os.open(job_file.parent / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.environ.update(order["env"])
+        _cap_threads(order["env"].get("OMP_NUM_THREADS"))
+        from sabir.engine import job
+
+        job.main(str(job_file))
+    finally:
+        os._exit(1)
+
+
+def _answer(jobs: dict[int, int], answers) -> None:
+    while jobs:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        if pid in jobs:
+            code = os.waitstatus_to_exitcode(status)
+            answers.write(json.dumps({"number": jobs.pop(pid), "code": code}) + "\n")
+            answers.flush()
+
+
+def _signal(jobs: dict[int, int], number: int) -> None:
+    for pid in jobs:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _die_with(server: int) -> None:
+    """On Linux, be killed when the server dies; elsewhere the server kills its jobs as it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:
+            os._exit(1)
+
+
+def _cap_threads(threads: str | None) -> None:
+    """The variables are read at import, which is over: tell torch itself, if it is loaded."""
+    torch = sys.modules.get("torch")
+    if threads and torch is not None:
+        torch.set_num_threads(int(threads))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,56 @@
+"""Identity: one digest of what a step is, and nothing of where or how fast it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def canonical(value: Any, *, where: str = "settings") -> Json:
+    """The value in the one form that enters a fingerprint: plain JSON, mappings sorted by key.
+
+    Floats enter exactly (their shortest repr); -0.0 becomes 0.0, tuples become lists.
+    Raises TypeError for what has no such form: sets, objects, NaN, infinities, keys that are not strings.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{where} is {value!r}, which has no canonical form")
+        return value + 0.0
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{where} has the key {key!r}; keys must be strings")
+        return {key: canonical(value[key], where=f"{where}.{key}") for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [canonical(item, where=f"{where}[{i}]") for i, item in enumerate(value)]
+    raise TypeError(f"{where} is a {type(value).__name__}, which has no canonical form")
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical form, 64 hex digits."""
+    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def fingerprint(kind: str, version: int, settings: Mapping[str, Any], deps: Mapping[str, str]) -> str:
+    """Identity of a step: its kind, version and settings, and the identities of what it stands on, by role."""
+    return digest({"kind": kind, "version": version, "settings": dict(settings), "deps": dict(deps)})
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any, Any]]:
+    """Leaves that differ between two nested mappings: (path, old value, new value); absent is None."""
+    for key in sorted({*old, *new}):
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from differences(was, now, f"{prefix}{key}.")
+        elif was != now or type(was) is not type(now):
+            yield f"{prefix}{key}", was, now

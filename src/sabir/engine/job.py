@@ -1,0 +1,169 @@
+"""The worker's side: one job file in, finished steps out, whatever process it runs in.
+
+A job is one or more steps of the same function. The function gets a list of `Work` and yields
+`(name, outcome)` as each step is finished; that step is then committed to the store at once, so a crash
+loses only what was not yet yielded. `outcome` may hold `result` (small JSON that others read from the
+record), `tokens` and `peak_bytes`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import resource
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sabir.engine.store import Store, write_atomic
+from sabir.errors import SabirError
+
+LIBRARIES = ("sabir", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step as its function sees it: settings and inputs, and a folder to fill.
+
+    `inputs` maps each role to the folder of what the step stands on; `device` is "cpu" or "cuda".
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    args: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    out: Path
+    device: str
+    emit: Callable[..., None]
+
+
+WorkFunction = Callable[[Sequence[Work]], Iterator[tuple[str, Mapping[str, Any]]]]
+
+
+def execute(job_file: Path) -> None:
+    """Run one job to its end. On failure leaves error.json beside the job file and raises."""
+    job = json.loads(job_file.read_bytes())
+    try:
+        _execute(job, job_file.parent)
+    except BaseException as error:
+        write_atomic(job_file.parent / "error.json", _described(error))
+        raise
+
+
+def _execute(job: Mapping[str, Any], folder: Path) -> None:
+    store = Store(job["store"])
+    specs = {spec["name"]: spec for spec in job["steps"]}
+    function = resolve(job["run"])
+    with open(folder / "events.jsonl", "a", encoding="utf-8") as events:
+        works = [_work(spec, store, job["device"], events) for spec in specs.values()]
+        pending = set(specs)
+        before = time.perf_counter()
+        for name, outcome in function(works):
+            pending.remove(name)
+            wall_s = time.perf_counter() - before
+            _commit(store, specs[name], job, outcome, wall_s)
+            _write_event(events, name, "finished")
+            before = time.perf_counter()
+    if pending:
+        raise RuntimeError(f"{job['run']} ended without finishing {sorted(pending)}")
+
+
+def _work(spec: Mapping[str, Any], store: Store, device: str, events: Any) -> Work:
+    name = spec["name"]
+
+    def emit(done: float, total: float, **facts: Any) -> None:
+        """Say how far the step is: `done` of `total`, and what one likes to watch (loss, unit)."""
+        _write_event(events, name, "progress", done=done, total=total, **facts)
+
+    return Work(
+        name=name,
+        settings=spec["settings"],
+        args=spec["args"],
+        inputs={role: store.folder(fingerprint) for role, fingerprint in spec["inputs"].items()},
+        out=store.partial(spec["fingerprint"], keep=spec["resumable"]),
+        device=device,
+        emit=emit,
+    )
+
+
+def _commit(
+    store: Store, spec: Mapping[str, Any], job: Mapping[str, Any], outcome: Mapping[str, Any], wall_s: float
+) -> None:
+    peak = outcome.get("peak_bytes") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    store.commit(
+        spec["fingerprint"],
+        {
+            **{key: spec[key] for key in ("name", "kind", "version", "fingerprint", "settings", "deps", "parts")},
+            "result": dict(outcome.get("result", {})),
+            "cost": {
+                "wall_s": wall_s,
+                "device_s": wall_s,
+                "tokens": outcome.get("tokens"),
+                "peak_bytes": peak,
+                "size": spec["size"],
+                "device": job["device_name"],
+            },
+            "run": job["run_id"],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
+            "versions": versions(),
+        },
+    )
+
+
+def resolve(name: str) -> WorkFunction:
+    """The function behind "module:function"."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that make results, and of Python."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_event(events: Any, name: str, event: str, **facts: Any) -> None:
+    events.write(json.dumps({"t": time.time(), "step": name, "event": event, **facts}) + "\n")
+    events.flush()
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    trace = traceback.format_exc()
+    if isinstance(error, SabirError):
+        return {"where": error.where, "message": error.message, "fix": error.fix, "user": True, "trace": trace}
+    if isinstance(error, OSError) and error.errno == 28:
+        return {"where": "", "message": "the disk is full.", "fix": "Free some space.", "user": True, "trace": trace}
+    if isinstance(error, MemoryError):
+        return {"where": "", "message": "out of memory.", "fix": "", "user": True, "trace": trace}
+    message = f"{type(error).__name__}: {error}".strip().rstrip(".") + "."
+    return {"where": "", "message": message, "fix": "", "user": False, "trace": trace}
+
+
+def main(job_file: str) -> None:
+    """Run a job in this process and exit 0, 1 (failed) or 130 (stopped)."""
+    code = 0
+    try:
+        execute(Path(job_file))
+    except (KeyboardInterrupt, SystemExit):
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # no atexit of a forked interpreter: its threads and handles belong to the server

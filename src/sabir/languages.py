@@ -1,0 +1,200 @@
+"""The languages of a config: where each one's rows are, and how its adapter is trained."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval, MinLen
+
+from sabir.settings import Reader, Text, shown
+from sabir.strict_yaml import KeyPath
+
+DATA_SUFFIXES = (".jsonl", ".csv", ".tsv")
+LANGUAGE_FORM = "Write one line per language, such as `de: data/de`."
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """How an adapter is trained. All of it belongs to the adapter's identity."""
+
+    rank: Annotated[int, Ge(1)] = 16
+    alpha: Annotated[float, Gt(0)] = 32.0
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], MinLen(1)] = "all-linear"
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    rslora: bool = False
+    epochs: Annotated[float, Gt(0)] = 3.0
+    learning_rate: Annotated[float, Gt(0)] = 2e-4
+    batch_size: Annotated[int, Ge(1)] = 16  # the effective batch: one optimizer step
+    max_length: Annotated[int, Ge(1)] = 512  # tokens of prompt and target together
+    seed: Annotated[int, Ge(0)] = 0
+    warmup: Annotated[float, Interval(ge=0, le=1)] = 0.03  # share of all steps
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """One language: where its rows are (a folder, one file, or one file per split), or its own adapter."""
+
+    language: str
+    folder: Path | None = None
+    file: Path | None = None  # split by a hash of the row
+    train: Path | None = None
+    valid: Path | None = None
+    test: Path | None = None
+    adapter: Path | None = None  # a PEFT folder; then only valid and test are given
+    fields: Mapping[str, str] = field(default_factory=dict)  # ours -> theirs, {"input": "text"}
+    lora: LoraConfig = LoraConfig()  # the common settings with this language's own
+
+
+_FIELDS = ("input", "output", "id", "instruction", "domain")
+_SPLITS = ("train", "valid", "test")
+_TAG = re.compile(
+    r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?"  # language, script, region
+    r"(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*(-x(-[a-z0-9]{1,8})+)?"  # variants, private use
+)
+
+
+def read_languages(
+    reader: Reader, given: Mapping[str, Any], folder: Path, lora: LoraConfig
+) -> dict[str, LanguageConfig]:
+    """Every language under `data`, in the order of the file; what is wrong goes to the reader."""
+    data = reader.mapping(given, ("data",))
+    if given.get("data") is not None and isinstance(given["data"], dict) and not data:
+        reader.wrong(("data",), "there is no language.", LANGUAGE_FORM)
+    for code in data:
+        _check_code(reader, code)
+    return {code: _language(reader, code, data, folder, lora) for code in data}
+
+
+def _check_code(reader: Reader, code: str) -> None:
+    path = ("data", code)
+    if code in ("macro", "combined"):
+        reader.wrong(path, f"{code!r} cannot name a language: sabir's own rows are called so.", "Rename it.")
+    elif not _TAG.fullmatch(code):
+        tidy = _tidy_code(code)
+        fix = f"Write {tidy!r}." if _TAG.fullmatch(tidy) else "Expected a tag such as de, zh-Hant or pt-BR."
+        reader.wrong(path, f"{shown(code)} is no language tag (BCP 47).", fix)
+
+
+def _tidy_code(code: str) -> str:
+    """The usual way of writing a tag: zh_hant -> zh-Hant, DE -> de, pt-br -> pt-BR."""
+    first, *rest = code.strip().lower().replace("_", "-").split("-")
+    cased = [part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part for part in rest]
+    return "-".join([first, *cased])
+
+
+def _language(
+    reader: Reader, code: str, data: Mapping[str, Any], folder: Path, lora: LoraConfig
+) -> LanguageConfig:
+    path: KeyPath = ("data", code)
+    written = data[code]
+    if written is None:
+        reader.wrong(path, "nothing is given.", LANGUAGE_FORM)
+    elif isinstance(written, str):
+        form = _form_of(reader, path, written, folder)
+        written = {form: written} if form else None
+    elif not isinstance(written, dict):
+        reader.wrong(path, f"{shown(written)} names no data.", LANGUAGE_FORM)
+    if not isinstance(written, dict):
+        return LanguageConfig(code, lora=lora)
+    given = written
+    if "hub" in given:
+        reader.wrong((*path, "hub"), "data sets of the hub are not read.", f"Download it as {_suffixes()}.")
+    known = ("folder", "file", *_SPLITS, "adapter", "fields", "lora")
+    reader.refuse_unknown([key for key in given if key != "hub"], known, path, "a language")
+    places = {
+        name: _place(reader, given, name, path, folder)
+        for name in ("folder", "file", *_SPLITS, "adapter")
+        if name in given
+    }
+    if "hub" not in given:
+        _check_combination(reader, path, given)
+    return LanguageConfig(
+        code,
+        **places,
+        fields=_field_names(reader, given, path),
+        lora=reader.section(lora, given, (*path, "lora")),
+    )
+
+
+def _form_of(reader: Reader, path: KeyPath, written: str, folder: Path) -> str | None:
+    """Whether a bare text names a folder or a file; None, and an error kept, when it is neither."""
+    if Path(written).suffix in (*DATA_SUFFIXES, ".parquet", ".json"):
+        return "file"
+    if os.path.isdir(resolved(folder, written)):
+        return "folder"
+    reader.wrong(
+        path,
+        f"{shown(written)} is neither a folder nor a file ending in {_suffixes()}.",
+        f"Looked for {resolved(folder, written)}.",
+    )
+    return None
+
+
+def _place(reader: Reader, given: Mapping[str, Any], name: str, path: KeyPath, folder: Path) -> Path | None:
+    """The file or folder that one key of a language names, absolute and known to exist."""
+    written = reader.one(given, name, Text, path, None)
+    if written is None:
+        return None
+    # A language given as a bare text has no key of its own in the file.
+    path = (*path, name) if reader.has((*path, name)) else path
+    place = resolved(folder, written)
+    suffix = place.suffix  # endings are read in lower case only
+    if name in ("folder", "adapter"):
+        if not os.path.isdir(place):
+            reader.wrong(path, f"there is no folder {shown(written)}.", f"Looked for {place}.")
+        elif name == "adapter" and not os.path.isfile(place / "adapter_config.json"):
+            reader.wrong(path, f"{shown(written)} is no PEFT adapter.", "It has no adapter_config.json.")
+    elif suffix == ".parquet":
+        reader.wrong(path, f"{shown(written)}: parquet is not read.", f"Convert it to {_suffixes()}.")
+    elif suffix not in DATA_SUFFIXES:
+        fix = "With one JSON object to a line it is .jsonl: rename it." if suffix == ".json" else ""
+        reader.wrong(path, f"{shown(written)} does not end in {_suffixes()}.", fix)
+    elif not os.path.isfile(place):
+        reader.wrong(path, f"there is no file {shown(written)}.", f"Looked for {place}.")
+    return place
+
+
+def _check_combination(reader: Reader, path: KeyPath, given: Mapping[str, Any]) -> None:
+    """One form per language: a folder, or a file, or its splits, or an adapter with valid and test."""
+    splits = [name for name in _SPLITS if name in given]
+    if "adapter" in given:
+        for name in ("folder", "file", "train", "lora"):
+            if name in given:
+                fix = "Nothing is trained here: give valid: and test: files only."
+                reader.wrong((*path, name), "it does not go with adapter:.", fix)
+        needed = ("valid", "test")
+    elif "folder" in given or "file" in given:
+        one = "folder" if "folder" in given else "file"
+        for name in (["file"] if one == "folder" and "file" in given else []) + splits:
+            reader.wrong((*path, name), f"it does not go with {one}:.", "Keep one of the two.")
+        return
+    elif splits:
+        needed = ("train", "test")  # without valid, a tenth of train becomes it
+    else:
+        reader.wrong(path, "no data is named.", "Write folder:, file:, or train:, valid: and test:.")
+        return
+    for name in needed:
+        if name not in given:
+            fix = {"valid": "Merges are selected on it.", "test": "Results are reported on it."}.get(name, "")
+            reader.wrong((*path, name), "it is missing.", fix or "Name the training rows, or an adapter:.")
+
+
+def _field_names(reader: Reader, given: Mapping[str, Any], path: KeyPath) -> dict[str, str]:
+    path = (*path, "fields")
+    return reader.settings(reader.mapping(given, path), dict.fromkeys(_FIELDS, Text), path, "'fields'")
+
+
+def resolved(folder: Path, written: str) -> Path:
+    """A path of the config as an absolute one: relative ones start at the config's folder."""
+    return Path(os.path.normpath(folder / os.path.expanduser(written)))
+
+
+def _suffixes() -> str:
+    return f"{', '.join(DATA_SUFFIXES[:-1])} or {DATA_SUFFIXES[-1]}"

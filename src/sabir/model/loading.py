@@ -1,0 +1,53 @@
+"""Base models and adapters, from folders into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def load_tokenizer(folder: Path | str) -> Any:
+    """The tokenizer of a base, padding on the left as scoring and generation need it."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, padding_side="left")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(folder: Path | str, *, device: str) -> Any:
+    """The causal LM in a folder, in float32 on a CPU and bfloat16 on a GPU, from safetensors only."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+    )
+    return model.to(device).eval()
+
+
+@contextmanager
+def adapted(base: Any, adapter: Path | None) -> Iterator[Any]:
+    """The base with an adapter on it for the length of the block; the base itself when `adapter` is None."""
+    if adapter is None:
+        yield base
+        return
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(base, str(adapter), is_trainable=False)
+    try:
+        yield model.eval()
+    finally:
+        model.unload()
+
+
+def peak_device_bytes(device: str) -> int | None:
+    """Most memory tensors took on the GPU since this process began; None on a CPU."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else None

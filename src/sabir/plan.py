@@ -1,0 +1,320 @@
+"""From a config to steps: the only file that knows both the engine and the work.
+
+    data/<language> -> adapter/<language> -> merged/<recipe> -> outputs -> scores -> select -> comparisons
+
+What stands on the selection (the test answers of a grid's best member, the comparisons) is planned when the
+selection is known; until then it is listed as `later`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sabir.catalog import non_default
+from sabir.config import Config, LoraConfig, MergeConfig, members
+from sabir.engine.steps import Graph, Part, Step
+from sabir.facts import Facts
+from sabir.merging.recipe import make_recipe
+
+OWN = "adapter/<language>"  # in a comparison: each language's own adapter
+CHECKPOINT_EVERY_S = 120.0
+PRIORITY = {"data": 0, "adapter": 1, "adopted": 1, "merged": 2, "outputs": 3, "scores": 4, "macro": 5, "select": 6, "judge": 7}
+
+# Raise a version when the same settings and inputs give another result.
+VERSIONS = {
+    "data": 1,
+    "adapter": 1,
+    "adopted": 1,
+    "merged": 1,
+    "outputs": 1,
+    "scores": 1,
+    "macro": 1,
+    "select": 1,
+    "judge": 1,
+}
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A combined baseline trained on older data, which stands in until `--with-baseline` asks for a new one."""
+
+    fingerprint: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps that are known, the names of those that wait for the selection, and the models by name."""
+
+    graph: Graph
+    later: tuple[str, ...]
+    merges: tuple[str, ...]
+    reported: tuple[str, ...]
+
+
+def plan(
+    config: Config, facts: Facts, *, selection: Mapping[str, Any] | None, stale: Stale | None
+) -> Plan:
+    """The steps of a config.
+
+    Args:
+        selection: result of the `select` step if it is known: the chosen member of each recipe.
+        stale: an older combined baseline to score in place of training a new one.
+    """
+    return _Planner(config, facts).plan(selection, stale)
+
+
+def combined_step(config: Config, facts: Facts) -> Step | None:
+    """The step that trains the combined baseline, or None when the config asks for none."""
+    return _Planner(config, facts).combined() if config.baseline == "combined" else None
+
+
+class _Planner:
+    def __init__(self, config: Config, facts: Facts):
+        self.config = config
+        self.facts = facts
+        self.languages = list(config.languages)
+        self.base = {
+            "name": facts.base.name,
+            "folder": str(facts.base_folder) if facts.base_folder else None,
+            "revision": facts.base.revision,
+        }
+
+    def plan(self, selection: Mapping[str, Any] | None, stale: Stale | None) -> Plan:
+        steps = [self.data(language) for language in self.languages]
+        steps += [self.adapter(language) for language in self.languages]
+        models = ["base", *(f"adapter/{language}" for language in self.languages)]
+        if combined := combined_step(self.config, self.facts):
+            if stale is not None:
+                combined = replace(combined, deps={}, pinned=stale.fingerprint, note=stale.note)
+            steps.append(combined)
+            models.append(combined.name)
+        candidates: dict[str, list[str]] = {}
+        for merge in self.config.merges.values():
+            for name, step in self.merged(merge):
+                steps.append(step)
+                candidates.setdefault(merge.name, []).append(name)
+        everyone = [name for names in candidates.values() for name in names]
+        for model in everyone:
+            steps += self.evaluation(model, "valid")
+        later: list[str] = []
+        if everyone:
+            steps.append(self.select(candidates))
+            if selection is None:
+                models += [names[0] for names in candidates.values() if len(names) == 1]
+                open_grids = [recipe for recipe, names in candidates.items() if len(names) > 1]
+                later += [
+                    f"{kind}/merged/{recipe}[*]/{language}/test"
+                    for recipe in open_grids
+                    for kind in ("outputs", "scores")
+                    for language in self.languages
+                ]
+                later += [f"scores/merged/{recipe}[*]/macro/test" for recipe in open_grids]
+                later.append("comparisons")
+            else:
+                models += [selection["best"][recipe] for recipe in candidates]
+        for model in models:
+            steps += self.evaluation(model, "test")
+        if selection is not None and everyone:
+            steps.append(self.comparisons(selection, models))
+        return Plan(Graph(steps), tuple(later), tuple(everyone), tuple(models))
+
+    def data(self, language: str) -> Step:
+        summary = self.facts.rows[language]
+        return Step(
+            name=f"data/{language}",
+            kind="data",
+            run="sabir.work.prepare:prepare",
+            version=VERSIONS["data"],
+            settings=summary.digests,
+            parts=summary.digests,
+            args={
+                "source": self.facts.sources[language].to_json(),
+                "task": {"name": self.config.task.name, "settings": _plain(self.config.task.settings)},
+            },
+            batch="data",
+            size=float(sum(summary.characters.values())),
+            priority=PRIORITY["data"],
+        )
+
+    def adapter(self, language: str) -> Step:
+        path = self.config.languages[language].adapter
+        if path is None:
+            return self.trained(language, self.config.languages[language].lora, [language])
+        return Step(
+            name=f"adapter/{language}",
+            kind="adopted",
+            run="sabir.work.adopt:adopt",
+            version=VERSIONS["adopted"],
+            settings={"base": self.facts.base.identity, "digest": self.facts.adapters[language]},
+            args={"path": str(path)},
+            priority=PRIORITY["adopted"],
+        )
+
+    def combined(self) -> Step:
+        return self.trained("combined", self.config.lora, self.languages)
+
+    def trained(self, name: str, lora: LoraConfig, languages: list[str]) -> Step:
+        characters = sum(self.facts.rows[language].characters["train"] for language in languages)
+        return Step(
+            name=f"adapter/{name}",
+            kind="adapter",
+            run="sabir.work.train:train",
+            version=VERSIONS["adapter"],
+            settings={
+                "base": self.facts.base.identity,
+                "language": name,
+                "lora": non_default(asdict(lora), asdict(LoraConfig())),
+            },
+            deps={f"rows/{language}": Part(f"data/{language}", "train") for language in languages},
+            args={
+                "base": self.base,
+                "lora": asdict(lora),
+                "micro_batch": self.config.run.micro_batch or lora.batch_size,
+                "checkpoint_every_s": CHECKPOINT_EVERY_S,
+            },
+            size=characters * lora.epochs,
+            priority=PRIORITY["adapter"],
+            resumable=True,
+        )
+
+    def merged(self, merge: MergeConfig) -> Iterator[tuple[str, Step]]:
+        for member in members(merge):
+            recipe = make_recipe(
+                merge.recipe or merge.method,
+                space=merge.space,
+                settings=member.settings,
+                weights=merge.weights,
+                rank=merge.rank,
+                where=f"merges.{merge.name}",
+            )
+            yield (
+                member.name,
+                Step(
+                    name=member.name,
+                    kind="merged",
+                    run="sabir.work.merge:merge_step",
+                    version=VERSIONS["merged"],
+                    settings=recipe.identity(),
+                    deps={language: f"adapter/{language}" for language in self.languages},
+                    args={"base": self.base},
+                    batch="merged",
+                    size=float(len(self.languages)),
+                    priority=PRIORITY["merged"],
+                ),
+            )
+
+    def evaluation(self, model: str, split: str) -> Iterator[Step]:
+        for language in self.languages:
+            yield self.outputs(model, language, split)
+            yield self.scores(model, language, split)
+        yield self.macro(model, split)
+
+    def macro(self, model: str, split: str) -> Step:
+        return Step(
+            name=f"scores/{model}/macro/{split}",
+            kind="macro",
+            run="sabir.work.scores:macro",
+            version=VERSIONS["macro"],
+            settings=self.scoring(),
+            deps={language: f"scores/{model}/{language}/{split}" for language in self.languages},
+            batch="macro",
+            size=float(sum(self.facts.rows[language].rows[split] for language in self.languages)),
+            priority=PRIORITY["macro"],
+        )
+
+    def scoring(self) -> dict[str, Any]:
+        return {
+            "metrics": list(self.facts.task.metrics),
+            "labels": list(self.facts.task.labels),
+            "level": self.config.evaluate.level,
+            "resamples": self.config.evaluate.resamples,
+        }
+
+    def outputs(self, model: str, language: str, split: str) -> Step:
+        task = self.facts.task
+        decoding: dict[str, Any] = {"labels": list(task.labels)}
+        if task.answer == "text":
+            decoding = {"max_new_tokens": task.max_new_tokens}
+        lora = self.config.languages[language].lora
+        deps: dict[str, str | Part] = {"rows": Part(f"data/{language}", split)}
+        if model != "base":
+            deps["model"] = model
+        size = self.facts.rows[language].characters[split]
+        return Step(
+            name=f"outputs/{model}/{language}/{split}",
+            kind="outputs",
+            run="sabir.work.outputs:outputs",
+            version=VERSIONS["outputs"],
+            settings={
+                "base": self.facts.base.identity,
+                "answer": task.answer,
+                "max_length": lora.max_length,
+                **decoding,
+            },
+            deps=deps,
+            args={"base": self.base, "split": split, "batch_size": self.config.evaluate.batch_size},
+            batch="outputs",
+            size=float(size),
+            priority=PRIORITY["outputs"],
+        )
+
+    def scores(self, model: str, language: str, split: str) -> Step:
+        return Step(
+            name=f"scores/{model}/{language}/{split}",
+            kind="scores",
+            run="sabir.work.scores:scores",
+            version=VERSIONS["scores"],
+            settings={"language": language, **self.scoring()},
+            deps={"outputs": f"outputs/{model}/{language}/{split}", "rows": Part(f"data/{language}", split)},
+            args={"split": split},
+            batch="scores",
+            size=float(self.facts.rows[language].rows[split]),
+            priority=PRIORITY["scores"],
+        )
+
+    def select(self, candidates: Mapping[str, list[str]]) -> Step:
+        return Step(
+            name="select",
+            kind="select",
+            run="sabir.work.select:select",
+            version=VERSIONS["select"],
+            settings={"by": self.config.select.by, "metric": self.metric, "candidates": candidates},
+            deps={model: f"scores/{model}/macro/valid" for models in candidates.values() for model in models},
+            priority=PRIORITY["select"],
+        )
+
+    def comparisons(self, selection: Mapping[str, Any], models: list[str]) -> Step:
+        selected = selection["selected"]
+        pairs = [[selected, OWN], [selected, "base"]]
+        if "adapter/combined" in models:
+            others = [model for model in selection["best"].values() if model != selected]
+            pairs = [[model, "adapter/combined"] for model in (selected, *sorted(set(others)))] + pairs
+        used = {model for pair in pairs for model in pair} - {OWN}
+        roles = {f"{model}/{language}": (model, language) for model in sorted(used) for language in self.languages}
+        roles |= {f"{OWN}/{language}": (f"adapter/{language}", language) for language in self.languages}
+        return Step(
+            name="comparisons",
+            kind="judge",
+            run="sabir.work.judge:judge",
+            version=VERSIONS["judge"],
+            settings={
+                "pairs": pairs,
+                "languages": sorted(self.languages),
+                "metric": self.metric,
+                "margin": self.config.gate.max_drop,
+                **{key: value for key, value in self.scoring().items() if key != "metrics"},
+            },
+            deps={role: f"scores/{model}/{language}/test" for role, (model, language) in roles.items()},
+            priority=PRIORITY["judge"],
+        )
+
+    @property
+    def metric(self) -> str:
+        return self.config.select.metric or self.facts.task.metrics[0]
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

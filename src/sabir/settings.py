@@ -1,0 +1,294 @@
+"""Settings as a user wrote them, held against type hints; every complaint has its file, line and key path."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from annotated_types import MinLen
+
+from sabir.catalog import did_you_mean
+from sabir.errors import InputError
+from sabir.strict_yaml import KeyPath, dotted, load_value, shortened
+
+T = TypeVar("T")
+Text = Annotated[str, MinLen(1)]
+
+
+class Reader:
+    """Reads values out of one file's settings and keeps what is wrong, to be raised all at once.
+
+    Args:
+        file: the file, as errors should call it.
+        lines: the line of each key path (see `strict_yaml.load`).
+    """
+
+    def __init__(self, file: str, lines: Mapping[KeyPath, int]):
+        self.errors: list[InputError] = []
+        self._file = file
+        self._lines = lines
+        self._overridden: set[KeyPath] = set()
+
+    def where(self, path: KeyPath) -> str:
+        """The place of a key path in the user's words: "config.yaml, line 7: lora.rank"."""
+        nearest = [path[:length] for length in range(len(path), -1, -1)]
+        for part in nearest:
+            if part in self._overridden:
+                return f"--set {dotted(part)}" + (f": {dotted(path)}" if part != path else "")
+        line = next((self._lines[part] for part in nearest if part and part in self._lines), None)
+        return f"{self._file}, line {line}: {dotted(path)}" if line else f"{self._file}: {dotted(path)}"
+
+    def has(self, path: KeyPath) -> bool:
+        """Whether the key path itself stands in the file or on the command line."""
+        return path in self._lines or path in self._overridden
+
+    def wrong(self, path: KeyPath, message: str, fix: str = "") -> None:
+        """Keep one complaint."""
+        self.keep(InputError(self.where(path), message, fix))
+
+    def keep(self, error: InputError) -> None:
+        """Keep one complaint; the same one only once."""
+        if str(error) not in map(str, self.errors):
+            self.errors.append(error)
+
+    def attempt(self, check: Callable[..., T], path: KeyPath) -> T | None:
+        """What a lower layer's check gives; None, and its complaints kept, when it raises InputError.
+
+        Args:
+            check: called with `where="merges.ties"`; its errors may name a key inside, "merges.ties.density".
+        """
+        where = dotted(path)
+        try:
+            return check(where=where)
+        except InputError as error:
+            for one in error.problems():
+                inside = [key for key in one.where.removeprefix(where).split(".") if key]
+                self.wrong((*path, *inside), one.message, one.fix)
+            return None
+
+    def override(self, given: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+        """Put a value from the command line into the settings, in place of the file's."""
+        inside = given
+        for length, key in enumerate(path[:-1], start=1):
+            if inside.get(key) is None:
+                inside[key] = {}
+            if not isinstance(inside[key], dict):
+                found = f"{dotted(path[:length])} is {shown(inside[key])} in {self._file}, not a mapping."
+                fix = "Write it out there, or set all of it."
+                self.keep(InputError(f"--set {dotted(path)}", found, fix))
+                return
+            inside = inside[key]
+        inside[path[-1]] = value
+        self._overridden.add(path)
+
+    def refuse_unusable_numbers(self, value: Any, path: KeyPath) -> None:
+        """No setting is infinite, not a number, or beyond 64 bits."""
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                self.refuse_unusable_numbers(inner, (*path, key))
+        elif isinstance(value, list):
+            for position, inner in enumerate(value):
+                self.refuse_unusable_numbers(inner, (*path, position))
+        elif (isinstance(value, float) and not math.isfinite(value)) or (
+            isinstance(value, int) and abs(value) >= 2**63
+        ):
+            self.wrong(path, f"{shown(value)} is not a number to compute with.", "Write a finite one.")
+
+    def refuse_unknown(
+        self, given: Iterable[str], known: Iterable[str], path: KeyPath, owner: str
+    ) -> None:
+        """Complain about each key that is none of the known."""
+        known = list(known)
+        for key in given:
+            if key not in known:
+                takes = f"{owner} takes: {', '.join(known)}." if known else f"{owner} takes none."
+                takes = takes[0].upper() + takes[1:]
+                self.wrong((*path, key), "no such setting.", f"{takes}{did_you_mean(key, known)}")
+
+    def mapping(self, given: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
+        """The settings under the last key of the path; none when it is absent or left empty."""
+        value = given.get(str(path[-1]))
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.wrong(path, f"{shown(value)} is not a mapping.", "Expected `key: value` pairs here.")
+            return {}
+        return value
+
+    def settings(
+        self, given: Mapping[str, Any], hints: Mapping[str, Any], path: KeyPath, owner: str
+    ) -> dict[str, Any]:
+        """The values that fit their hint, as the hint has them (1 for a float is 1.0, a list a tuple).
+
+        Args:
+            given: what the user wrote.
+            hints: every setting there is, and its type.
+            path: where `given` stands.
+            owner: whose settings they are, for "'dare' takes: density, seed".
+        """
+        self.refuse_unknown(given, hints, path, owner)
+        read = {}
+        for key in hints:
+            if key in given:
+                try:
+                    read[key] = conform(given[key], hints[key])
+                except ValueError as error:
+                    self.wrong((*path, key), *error.args)
+        return read
+
+    def section(self, start: T, given: Mapping[str, Any], path: KeyPath) -> T:
+        """A section with flat settings: the frozen dataclass `start`, with what the section says in it."""
+        hints = typing.get_type_hints(type(start), include_extras=True)
+        read = self.settings(self.mapping(given, path), hints, path, repr(path[-1]))
+        return dataclasses.replace(start, **read)  # type: ignore[type-var]
+
+    def one(self, given: Mapping[str, Any], key: str, hint: Any, path: KeyPath, default: Any) -> Any:
+        """One setting, or the default when it is absent or does not fit its hint."""
+        here = {key: given[key]} if key in given else {}
+        return self.settings(here, {key: hint}, path, "").get(key, default)
+
+
+def parse_overrides(overrides: Mapping[str, str] | Sequence[str]) -> list[tuple[tuple[str, ...], Any]]:
+    """`lora.epochs=5` as (("lora", "epochs"), 5), for each."""
+    if isinstance(overrides, Mapping):
+        pairs = list(overrides.items())
+    else:
+        pairs = []
+        for written in overrides:
+            key, equals, text = written.partition("=")
+            if not equals:
+                raise InputError(
+                    f"--set {written}", "there is no value.", "Write key=value, such as lora.epochs=5."
+                )
+            pairs.append((key, text))
+    read = []
+    for key, text in pairs:
+        path = tuple(part.strip() for part in key.split("."))
+        if not all(path):
+            raise InputError(
+                f"--set {key}={text}", f"{key!r} is no key.", "Write it with dots, such as lora.epochs=5."
+            )
+        read.append((path, load_value(text, where=f"--set {key}")))
+    return read
+
+
+def conform(value: Any, hint: Any) -> Any:
+    """The value as the hint has it, without guessing: '3' is no number, True is not 1.
+
+    Raises ValueError(message, fix) in the user's words.
+    """
+    from pydantic import TypeAdapter, ValidationError  # 0.08 s, needed only once a config is read
+
+    adapter = TypeAdapter(hint)
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        pass
+    if value is None:
+        raise ValueError("no value is given.", f"Expected {expected(hint)}.")
+    raise ValueError(f"{shown(value)} is not {expected(hint)}.", _repair(value, hint, adapter))
+
+
+def expected(hint: Any) -> str:
+    """A type hint in words: "a whole number of at least 1", "'pass' or 'refuse'"."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return f"{expected(args[0])}{_bounds(args[1:])}"
+    if origin is Literal:
+        return _either([shown(one) for one in args])
+    if origin in (Union, types.UnionType):
+        return _either([expected(one) for one in args if one is not type(None)])
+    if origin in (list, tuple, Sequence, typing.Sequence, set, frozenset):
+        inner = expected(args[0]) if args else "a value"
+        return f"a list of {_PLURALS[inner]}" if inner in _PLURALS else f"a list, each {inner}"
+    if origin in (dict, Mapping) or hint in (dict, Mapping):
+        return "a mapping"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def shown(value: Any) -> str:
+    """A value as the user wrote it, quoted when it is text, shortened when it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    return shortened(value)
+
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    Path: "a path",
+    type(None): "nothing",
+}
+_PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    """" from 0 to 1", " of at least 1": the limits in the metadata of an Annotated hint."""
+    limit = {
+        name: getattr(one, name)
+        for one in metadata
+        for name in ("ge", "gt", "le", "lt", "min_length")
+        if getattr(one, name, None) is not None
+    }
+    if {"ge", "le"} <= set(limit):
+        return f" from {limit['ge']} to {limit['le']}"
+    words = [
+        f"{word} {limit[name]}"
+        for name, word in (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))
+        if name in limit
+    ]
+    if limit.get("min_length") == 1:
+        return ", not empty"
+    return f" {' and '.join(words)}" if words else ""
+
+
+def _repair(value: Any, hint: Any, adapter: Any) -> str:
+    """What to write instead, where that is plain: the number without quotes, the text with, the near miss."""
+    if isinstance(value, str):
+        choices = [one for one in _choices(hint) if isinstance(one, str)]
+        if near := did_you_mean(value, choices):
+            return near.strip()
+        meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower(), value)
+        for text in (meant, value.replace("_", ""), value.replace(",", ".")):
+            if _fits(_plain(text), adapter):
+                return f"Write {text} without quotes." if text == value else f"Write {text}."
+        return ""
+    if isinstance(value, bool | int | float):
+        text = shown(value)
+        return f"Put it in quotes: '{text}'." if _fits(text, adapter) else ""
+    return ""
+
+
+def _choices(hint: Any) -> list[Any]:
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [choice for one in get_args(hint) if not isinstance(one, str) for choice in _choices(one)]
+
+
+def _plain(text: str) -> Any:
+    try:
+        return load_value(text, where="")
+    except InputError:
+        return None
+
+
+def _fits(value: Any, adapter: Any) -> bool:
+    from pydantic import ValidationError
+
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False
+    return value is not None

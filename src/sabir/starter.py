@@ -1,0 +1,75 @@
+"""The config that `sabir init` writes: every setting with its default and a word on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sabir.errors import InputError
+
+NAME = "sabir.yaml"
+
+TEXT = """\
+# A sabir project. Check it: sabir check sabir.yaml. Run it: sabir run sabir.yaml.
+
+# The base model: a hub name (org/name, its commit is pinned in sabir.lock), a folder, or `embedded`, the
+# 3-million-parameter model that ships with sabir (good for trying the loop, not for your users).
+base: embedded
+
+# classification: one of the labels, by log-likelihood. summarization: a generated text.
+task:
+  name: classification
+  labels: [negative, positive]
+  instruction: "Is this review positive or negative?"
+
+# One line per language (BCP-47). A folder with train, valid and test (.jsonl, .csv or .tsv); or one file,
+# split by a hash of each row; or {train: ..., valid: ..., test: ...}; or {adapter: FOLDER, valid: ..., test: ...}.
+# Understood are the columns input/output, prompt/completion, text/label, instruction/input/output and messages;
+# others are mapped: {folder: data/de, fields: {input: review, output: stars}}.
+data:
+  en: data/en
+  de: data/de
+  # fr: {folder: data/fr, lora: {epochs: 5}}      # settings of one language
+  # ja: data/ja.csv
+
+lora:
+  rank: 16
+  alpha: 32
+  targets: all-linear
+  epochs: 3
+  learning_rate: 2e-4
+  batch_size: 16            # rows per optimizer step
+  max_length: 512           # tokens of prompt and answer; texts are cut to it, answers never
+  seed: 0
+
+baseline: combined          # one adapter on all data, to compare with; `none` saves its training
+
+# Each is merged and scored; the best on the validation rows is selected. `sabir list recipes` has more.
+merges:
+  average: average
+  ties: {method: ties, density: 1.0, scale: {grid: [0.5, 1.0]}}
+  ties-knots: {method: ties, space: knots, density: 1.0, scale: {grid: [0.5, 1.0]}}
+
+select: {by: macro_mean}
+
+gate: {max_drop: 0.02}      # "not worse" means: not worse by more than this
+
+# prices: {usd_per_hour: 2.5}   # of one device; without it the tables count hours
+
+run:                        # never changes a result
+  workers: auto             # jobs side by side
+  device: auto              # a job per GPU where there is one
+  store: .sabir
+"""
+
+
+def write(folder: Path) -> Path:
+    """Write the starter config into a folder. Raises InputError when there is one already."""
+    path = folder / NAME
+    if path.exists():
+        raise InputError(str(path), "is already there.", "Nothing was overwritten; choose another folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(TEXT, encoding="utf-8")
+    except OSError as error:
+        raise InputError(str(folder), f"cannot be written ({error.strerror}).", "Choose another folder.") from error
+    return path

@@ -1,0 +1,131 @@
+"""The base model: from the name in the config to a folder, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sabir.catalog import did_you_mean
+from sabir.errors import InputError
+
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded" / "tiny-base"
+WEIGHTS = ".safetensors"
+TEXTS = (".json", ".model", ".txt", ".jinja")  # config, tokenizer, chat template; never a README
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model that is at hand.
+
+    `identity` is "commit:..." for a hub model and "sha256:..." of its files for a folder; `revision` is the
+    hub commit, or None.
+    """
+
+    name: str
+    folder: Path
+    identity: str
+    revision: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "folder": str(self.folder), "revision": self.revision}
+
+
+def is_hub_name(name: str, folder: Path) -> bool:
+    """True for "org/name" (or "org/name@revision") that is no folder beside the config."""
+    return name != EMBEDDED and name.count("/") == 1 and name[0] not in "./~" and not (folder / name).is_dir()
+
+
+def local_folder(name: str, folder: Path) -> Path:
+    """The folder of a base that is not on the hub. Raises InputError when it is not a usable model."""
+    path = EMBEDDED_FOLDER if name == EMBEDDED else (folder / Path(name).expanduser()).resolve()
+    if not path.is_dir():
+        hint = did_you_mean(name, [EMBEDDED])
+        raise InputError(
+            "base", f"{name!r} is neither a folder nor a hub name.", f"Expected a folder, org/name or embedded.{hint}"
+        )
+    check_usable(path, name)
+    return path
+
+
+def hub_folder(name: str, revision: str | None) -> tuple[Path, str]:
+    """The local snapshot of a hub model and its commit; fetched when it is not in the cache yet.
+
+    Raises InputError when the model cannot be had (no such name, no network).
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    repository, _, written = name.partition("@")
+    wanted = revision or written or None
+    patterns = [f"*{ending}" for ending in (WEIGHTS, *TEXTS)]
+    tries = [True] if constants.HF_HUB_OFFLINE else [True, False]
+    error: Exception | None = None
+    for local_only in tries:
+        if local_only and wanted is None and len(tries) > 1:
+            continue  # unpinned: ask the hub for today's commit before trusting an old copy
+        try:
+            path = Path(
+                snapshot_download(
+                    repository, revision=wanted, local_files_only=local_only, allow_patterns=patterns
+                )
+            )
+        except Exception as failure:  # the hub library raises a dozen kinds; all mean: not to be had
+            error = failure
+            continue
+        check_usable(path, name)
+        return path, path.name
+    pinned = f" at {wanted}" if wanted else ""
+    raise InputError(
+        "base",
+        f"{name!r}{pinned} is not in the local cache and could not be fetched ({type(error).__name__}).",
+        "Check the name and the network, or give a folder.",
+    ) from error
+
+
+def check_usable(folder: Path, name: str) -> None:
+    """Raise InputError unless the folder holds a config, a tokenizer and safetensors weights."""
+    try:
+        json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError("base", f"{name!r} has no readable config.json.", "Expected a model folder.") from error
+    if not any(path.suffix == WEIGHTS for path in folder.iterdir()):
+        raise InputError(
+            "base", f"{name!r} has no .safetensors weights.", "Convert it with save_pretrained; pickles are not read."
+        )
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError("base", f"{name!r} has no tokenizer.", "Save its tokenizer into the same folder.")
+
+
+def digest_of(folder: Path, remembered: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Digest of a model folder's files, and what to remember so that the next time nothing is read.
+
+    A file counts as unchanged while its size and time of change are the same.
+    """
+    memory: dict[str, Any] = {}
+    parts = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in (WEIGHTS, *TEXTS) or not path.is_file():
+            continue
+        stat = path.stat()
+        known = remembered.get(str(path))
+        if known and known["size"] == stat.st_size and known["mtime_ns"] == stat.st_mtime_ns:
+            memory[str(path)] = known
+        else:
+            memory[str(path)] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(path)}
+        parts.append(f"{path.name} {memory[str(path)]['sha256']}")
+    return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest(), memory
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def max_positions(folder: Path) -> int | None:
+    """The longest input the base was made for, in tokens, or None when it does not say."""
+    config = json.loads((folder / "config.json").read_bytes())
+    return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")

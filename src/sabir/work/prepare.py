@@ -1,0 +1,140 @@
+"""From a language's files to rendered rows: what is asked, and the gold answer, per split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sabir.errors import InputError, SabirError, raise_all
+from sabir.tasks import Prompt, Row, Task, make_task
+from sabir.work import Outcome, Work
+from sabir.work.sources import SHOWN, Source, read_splits
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as the model meets it: the prompt and the gold answer."""
+
+    id: str
+    prompt: Prompt
+    target: str
+
+    @property
+    def digest(self) -> str:
+        """Content of the row, its id left out."""
+        parts = (self.prompt.before, self.prompt.source, self.prompt.after, self.target)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a plan needs to know of one language's rows, without keeping them.
+
+    Per split: `digests` (order-free; ids enter those of valid and test, which are paired by id, and not
+    train's), `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_target` is
+    the longest answer in UTF-8 bytes, with its place.
+    """
+
+    digests: Mapping[str, str]
+    rows: Mapping[str, int]
+    characters: Mapping[str, int]
+    overlap: int
+    longest_target: tuple[int, str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Summary:
+        return cls(**{**value, "longest_target": tuple(value["longest_target"])})
+
+
+def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]:
+    """Rendered rows by split, in an order that depends on their content alone, and their summary.
+
+    Raises InputErrors for every wrong row.
+    """
+    splits: dict[str, list[Example]] = {}
+    errors: list[InputError] = []
+    longest = (0, "", "")
+    for split, rows in read_splits(source).items():
+        wrong = 0
+        examples = []
+        for place, row in rows:
+            try:
+                examples.append(_render(row, task))
+            except ValueError as error:
+                wrong += 1
+                if wrong <= SHOWN:
+                    errors.append(InputError(place, str(error)))
+                continue
+            size = len(examples[-1].target.encode())
+            longest = max(longest, (size, place, examples[-1].target))
+        if wrong > SHOWN:
+            errors.append(InputError(f"{source.language}/{split}", f"{wrong - SHOWN} more rows are wrong likewise."))
+        splits[split] = sorted(examples, key=lambda example: (example.digest, example.id))
+    raise_all(errors)
+    _check_not_empty(source, splits)
+    return splits, _summary(splits, longest)
+
+
+def _render(row: Row, task: Task) -> Example:
+    return Example(row.id, task.prompt(row), task.target(row))
+
+
+def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]]) -> None:
+    errors = []
+    for split in ("valid", "test") if "train" not in splits else ("train", "valid", "test"):
+        if not splits.get(split):
+            places = ", ".join(str(path) for path in source.paths)
+            errors.append(
+                InputError(
+                    f"data.{source.language}",
+                    f"there are no {split} rows (read: {places}).",
+                    f"Add a {split} file, or more rows.",
+                )
+            )
+    raise_all(errors)
+
+
+def _summary(splits: Mapping[str, Sequence[Example]], longest: tuple[int, str, str]) -> Summary:
+    train = {example.prompt.source for example in splits.get("train", ())}
+    return Summary(
+        digests={split: _digest(examples, with_ids=split != "train") for split, examples in splits.items()},
+        rows={split: len(examples) for split, examples in splits.items()},
+        characters={
+            split: sum(len(e.prompt.text) + len(e.target) for e in examples) for split, examples in splits.items()
+        },
+        overlap=sum(example.prompt.source in train for example in splits["test"]),
+        longest_target=longest,
+    )
+
+
+def _digest(examples: Iterable[Example], *, with_ids: bool) -> str:
+    keys = sorted(example.digest + (example.id if with_ids else "") for example in examples)
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+
+
+def prepare(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
+    """Step `data`: write each split's rendered rows as JSONL."""
+    for work in works:
+        source = Source.from_json(work.args["source"])
+        splits, summary = load(source, make_task(work.args["task"]["name"], work.args["task"]["settings"]))
+        if dict(summary.digests) != dict(work.settings):
+            raise SabirError(f"data.{source.language}", "the files changed while the run began.", "Run again.")
+        for split, examples in splits.items():
+            with open(work.out / f"{split}.jsonl", "w", encoding="utf-8") as file:
+                for example in examples:
+                    file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
+        yield work.name, {"result": {"rows": dict(summary.rows), "overlap": summary.overlap}}
+
+
+def read_examples(folder: Path, split: str) -> list[Example]:
+    """The rendered rows of one split, from the folder of a data step."""
+    with open(folder / f"{split}.jsonl", encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    return [Example(record["id"], Prompt(**record["prompt"]), record["target"]) for record in records]

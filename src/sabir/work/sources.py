@@ -1,0 +1,247 @@
+"""Rows as people have them (JSONL, CSV, TSV; the usual column names), read into one shape, and split."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sabir.errors import InputError, InputErrors
+from sabir.tasks import Row
+
+SUFFIXES = (".jsonl", ".csv", ".tsv")
+SPLITS = ("train", "valid", "test")
+SHARES = {"test": 0.1, "valid": 0.1}  # of a file without splits; the rest is train
+SHOWN = 5  # errors told per file; the rest are counted
+
+# pairs of columns that mean input and output, tried in this order when no mapping is given
+COLUMNS = (("input", "output"), ("prompt", "completion"), ("text", "label"), ("instruction", "output"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of one language lie: `files` by split, or one `file` that is split by a hash of the row.
+
+    `fields` maps our names (input, output, id, instruction) to the file's columns.
+    """
+
+    language: str
+    files: Mapping[str, Path] = field(default_factory=dict)
+    file: Path | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.file] if self.file else [self.files[split] for split in SPLITS if split in self.files]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "language": self.language,
+            "files": {split: str(path) for split, path in self.files.items()},
+            "file": str(self.file) if self.file else None,
+            "fields": dict(self.fields),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Source:
+        return cls(
+            language=value["language"],
+            files={split: Path(path) for split, path in value["files"].items()},
+            file=Path(value["file"]) if value["file"] else None,
+            fields=value["fields"],
+        )
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """The split files of a folder: train, valid and test, each with one of the known endings.
+
+    Raises InputError when one split has two files.
+    """
+    found = {}
+    for split in SPLITS:
+        names = [folder / f"{split}{suffix}" for suffix in SUFFIXES if (folder / f"{split}{suffix}").is_file()]
+        if len(names) > 1:
+            listed = " and ".join(path.name for path in names)
+            raise InputError(str(folder), f"both {listed} are there.", "Keep one of them.")
+        if names:
+            found[split] = names[0]
+    return found
+
+
+def read_splits(source: Source) -> dict[str, list[tuple[str, Row]]]:
+    """Rows by split, each with the place it came from ("data/ja.jsonl, line 412").
+
+    A file without splits is split 8 : 1 : 1 by a hash of the row's text, so a row stays in its split as others
+    are added, and equal texts stay together. Without a valid file a tenth of train becomes valid in the same
+    way. Raises InputErrors with every wrong row (some five a file).
+    """
+    if source.file is not None:
+        splits: dict[str, list[tuple[str, Row]]] = {split: [] for split in SPLITS}
+        for place, row in read_file(source.file, source.fields):
+            splits[_split_of(row)].append((place, row))
+        return splits
+    splits = {split: read_file(path, source.fields) for split, path in source.files.items()}
+    if "valid" not in splits and "train" in splits:
+        everything = splits["train"]
+        splits["valid"] = [(place, row) for place, row in everything if _share(row) < SHARES["valid"]]
+        splits["train"] = [(place, row) for place, row in everything if _share(row) >= SHARES["valid"]]
+    return splits
+
+
+def read_file(path: Path, fields: Mapping[str, str]) -> list[tuple[str, Row]]:
+    """All rows of one file with their places. Raises InputErrors for what is wrong with it."""
+    errors: list[InputError] = []
+    rows: list[tuple[str, Row]] = []
+    more = 0
+    for number, record in _records(path):
+        place = f"{path}, line {number}"
+        try:
+            rows.append((place, _row(record, fields, place)))
+        except InputError as error:
+            if len(errors) < SHOWN:
+                errors.append(error)
+            else:
+                more += 1
+    if more:
+        errors.append(InputError(str(path), f"{more} more rows are wrong in the same or other ways."))
+    if errors:
+        raise InputErrors(errors) if len(errors) > 1 else errors[0]
+    if not rows:
+        raise InputError(str(path), "the file has no rows.", "Add rows or take it out of the config.")
+    return rows
+
+
+def _split_of(row: Row) -> str:
+    share = _share(row)
+    if share < SHARES["test"]:
+        return "test"
+    return "valid" if share < SHARES["test"] + SHARES["valid"] else "train"
+
+
+def _share(row: Row) -> float:
+    """A number in [0, 1) that depends on the row's text alone."""
+    return int.from_bytes(hashlib.sha256(row.input.encode()).digest()[:8], "big") / 2**64
+
+
+def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Each record of a file with its line number."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".jsonl":
+                yield from _json_lines(path, file)
+            else:
+                yield from _table_lines(path, file)
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read ({error.strerror}).", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(str(path), f"is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from error
+
+
+def _json_lines(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(
+                f"{path}, line {number}", f"is not valid JSON ({error}).", "Mend the line or take it out."
+            ) from error
+        if not isinstance(record, dict):
+            kind = type(record).__name__
+            raise InputError(f"{path}, line {number}", f"is a {kind}; expected an object.", "One object a line.")
+        yield number, record
+
+
+def _table_lines(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    try:
+        for record in reader:
+            if None in record or None in record.values():
+                raise InputError(
+                    f"{path}, line {reader.line_num}",
+                    f"has another number of fields than the {len(reader.fieldnames or ())} of the header.",
+                    "Quote fields that hold the separator.",
+                )
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}", f"is not a valid table row ({error}).") from error
+
+
+def _row(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> Row:
+    identity = _optional(record, fields.get("id", "id"), place)
+    if "messages" in record and not {"input", "output"} & set(fields):
+        instruction, text, answer = _from_messages(record["messages"], place)
+        return Row(identity or _content_id(text), text, answer, instruction)
+    source, target = _columns(record, fields, place)
+    text = _text(record, source, place)
+    instruction = "" if source == "instruction" else _optional(record, fields.get("instruction", "instruction"), place)
+    if source == "instruction" and (extra := _optional(record, "input", place)):
+        instruction, text = text, extra
+    return Row(identity or _content_id(text), text, _text(record, target, place), instruction)
+
+
+def _columns(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> tuple[str, str]:
+    """The columns of input and output: as mapped, else the first usual pair that is there."""
+    if "input" in fields and "output" in fields:
+        return fields["input"], fields["output"]
+    for source, target in COLUMNS:
+        source, target = fields.get("input", source), fields.get("output", target)
+        if target in record and source in record:
+            # Alpaca rows with an empty input: the instruction is the text
+            if source == "input" and not str(record["input"] or "").strip() and record.get("instruction"):
+                return "instruction", target
+            return source, target
+    usual = ", ".join("/".join(pair) for pair in COLUMNS)
+    raise InputError(
+        place,
+        f"has the fields {sorted(map(str, record))}; expected one of {usual} or messages.",
+        "Name yours in the config: fields: {input: ..., output: ...}.",
+    )
+
+
+def _from_messages(messages: Any, place: str) -> tuple[str, str, str]:
+    """(what came before, the last user turn, the answer) of a chat whose last turn is the assistant's."""
+    fix = "Expected a list of {role, content}, the last from the assistant."
+    if not isinstance(messages, list) or len(messages) < 2:
+        raise InputError(place, "field 'messages' is not a list of at least two turns.", fix)
+    for turn in messages:
+        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+            raise InputError(place, "field 'messages' holds a turn without text.", fix)
+    *before, asked, answer = messages
+    if answer.get("role") != "assistant" or asked.get("role") != "user":
+        raise InputError(place, "field 'messages' does not end with a user turn and an assistant turn.", fix)
+    if not asked["content"].strip() or not answer["content"].strip():
+        raise InputError(place, "field 'messages' ends with an empty turn.", fix)
+    return "\n".join(turn["content"] for turn in before), asked["content"], answer["content"]
+
+
+def _text(record: Mapping[str, Any], column: str, place: str) -> str:
+    if column not in record:
+        known = sorted(map(str, record))
+        raise InputError(place, f"field {column!r} is missing; the row has {known}.", "Fill it, or map your field.")
+    value = record[column]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        found = "null" if value is None else f"a {type(value).__name__}"
+        raise InputError(place, f"field {column!r} is {found}; expected text.", "Drop the row or fill it.")
+    text = str(value)
+    if not text.strip():
+        raise InputError(place, f"field {column!r} is empty.", "Every row needs one; drop the row or fill it.")
+    return text
+
+
+def _optional(record: Mapping[str, Any], column: str, place: str) -> str:
+    value = record.get(column)
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InputError(place, f"field {column!r} is a {type(value).__name__}; expected text.")
+    return str(value)
+
+
+def _content_id(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
