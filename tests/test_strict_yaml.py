@@ -56,7 +56,8 @@ def test_whole_numbers_are_ints_and_a_leading_zero_is_not_octal(text, number):
 
 
 @pytest.mark.parametrize(
-    "text", ["1_000", "1:30", "0b1", "2026-01-01", "2026-01-01T10:00:00Z", "1e", ".", "=", "0o8", "1.2.3", "١"]
+    "text",
+    ["1_000", "1:30", "0b1", "2026-01-01", "2026-01-01T10:00:00Z", "1e", ".", "=", "0o8", "1.2.3", "١"],
 )
 def test_what_only_yaml_1_1_takes_for_a_number_or_a_date_is_text(text):
     assert load_value(text, where="") == text
@@ -199,10 +200,34 @@ def test_long_values_are_shortened_in_the_middle():
 
 
 pieces = st.sampled_from(
-    [*"[]{}:,-?&*!|>'\"%@`#~<=.\\ \t\n\r\0", "\n  ", ": ", "- ", "---\n", "...", "&a ", "*a", "!!int ", "<<: ",
-     "!!python/object:os.system ", "%YAML 9.9\n", '"\\x', '"\\U0011', "\ufeff", "\u2028", "\x85", "a", "no",
-     "1e-4", "0o7", "é", "日本", "\ud800", "\U0001f600"]
-)  # fmt: skip
+    [
+        *"[]{}:,-?&*!|>'\"%@`#~<=.\\ \t\n\r\0",
+        "\n  ",
+        ": ",
+        "- ",
+        "---\n",
+        "...",
+        "&a ",
+        "*a",
+        "!!int ",
+        "<<: ",
+        "!!python/object:os.system ",
+        "%YAML 9.9\n",
+        '"\\x',
+        '"\\U0011',
+        "\ufeff",
+        "\u2028",
+        "\x85",
+        "a",
+        "no",
+        "1e-4",
+        "0o7",
+        "é",
+        "日本",
+        "\ud800",
+        "\U0001f600",
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -218,7 +243,11 @@ def test_any_text_is_read_or_refused_in_a_sentence(text):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )

@@ -16,12 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
-
 from sabir.catalog import Entry, did_you_mean
 from sabir.errors import raise_all
 from sabir.languages import LANGUAGE_FORM, LanguageConfig, LoraConfig, read_languages, resolved
-from sabir.settings import Reader, Text, expected, parse_overrides, shown
+from sabir.settings import Range, Reader, Text, expected, parse_overrides, shown
 from sabir.strict_yaml import KeyPath, load, read_text
 
 Scalar = str | int | float | bool
@@ -80,7 +78,7 @@ class SelectConfig:
 class GateConfig:
     """When a new release may replace the current one."""
 
-    max_drop: Annotated[float, Interval(ge=0, le=1)] = 0.02
+    max_drop: Annotated[float, Range(ge=0, le=1)] = 0.02
     undecided: Literal["pass", "refuse"] = "pass"
 
 
@@ -88,7 +86,7 @@ class GateConfig:
 class PricesConfig:
     """What a device hour costs; None: the tables count hours only."""
 
-    usd_per_hour: Annotated[float, Gt(0)] | None = None
+    usd_per_hour: Annotated[float, Range(gt=0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,19 +94,19 @@ class RunConfig:
     """Where and how it runs: never part of any identity. None: chosen on the spot."""
 
     backend: Literal["local", "inline"] = "local"
-    workers: Annotated[int, Ge(1)] | None = None
+    workers: Annotated[int, Range(ge=1)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: Path = Path(".sabir")
-    micro_batch: Annotated[int, Ge(1)] | None = None  # rows on the device at once
+    micro_batch: Annotated[int, Range(ge=1)] | None = None  # rows on the device at once
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """How answers are scored: rows at once, level of the intervals, bootstrap resamples."""
 
-    batch_size: Annotated[int, Ge(1)] = 16
-    level: Annotated[float, Interval(gt=0, lt=1)] = 0.95
-    resamples: Annotated[int, Ge(100)] = 1000
+    batch_size: Annotated[int, Range(ge=1)] = 16
+    level: Annotated[float, Range(gt=0, lt=1)] = 0.95
+    resamples: Annotated[int, Range(ge=100)] = 1000
 
 
 @dataclass(frozen=True)
@@ -144,6 +142,7 @@ def load_config(path: str | Path, *, overrides: Mapping[str, str] | Sequence[str
     for key_path, value in parse_overrides(overrides):
         reader.override(given, key_path, value)
     reader.refuse_unusable_numbers(given, ())
+    raise_all(reader.errors)
     file = Path(os.path.abspath(path))
     config = _config(reader, given, file)
     raise_all(reader.errors)
@@ -298,7 +297,7 @@ def _merge(
         space=reader.one(given, "space", Text, path, None),
         settings=_merge_settings(reader, given, path),
         weights=_weights(reader, given, path, languages),
-        rank=reader.one(given, "rank", Annotated[int, Ge(1)] | Literal["exact"] | None, path, None),
+        rank=reader.one(given, "rank", Annotated[int, Range(ge=1)] | Literal["exact"] | None, path, None),
     )
     if len(reader.errors) > before:
         return None

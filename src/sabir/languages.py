@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval, MinLen
-
-from sabir.settings import Reader, Text, shown
+from sabir.settings import Filled, Range, Reader, Text, shown
 from sabir.strict_yaml import KeyPath
 
 DATA_SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -22,19 +20,19 @@ LANGUAGE_FORM = "Write one line per language, such as `de: data/de`."
 class LoraConfig:
     """How an adapter is trained. All of it belongs to the adapter's identity."""
 
-    rank: Annotated[int, Ge(1)] = 16
-    alpha: Annotated[float, Gt(0)] = 32.0
-    targets: Literal["all-linear"] | Annotated[tuple[str, ...], MinLen(1)] = "all-linear"
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    rank: Annotated[int, Range(ge=1)] = 16
+    alpha: Annotated[float, Range(gt=0)] = 32.0
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Filled()] = "all-linear"
+    dropout: Annotated[float, Range(ge=0, lt=1)] = 0.0
     rslora: bool = False
-    epochs: Annotated[float, Gt(0)] = 3.0
-    learning_rate: Annotated[float, Gt(0)] = 2e-4
-    batch_size: Annotated[int, Ge(1)] = 16  # the effective batch: one optimizer step
-    max_length: Annotated[int, Ge(1)] = 512  # tokens of prompt and target together
-    seed: Annotated[int, Ge(0)] = 0
-    warmup: Annotated[float, Interval(ge=0, le=1)] = 0.03  # share of all steps
+    epochs: Annotated[float, Range(gt=0)] = 3.0
+    learning_rate: Annotated[float, Range(gt=0)] = 2e-4
+    batch_size: Annotated[int, Range(ge=1)] = 16  # the effective batch: one optimizer step
+    max_length: Annotated[int, Range(ge=1)] = 512  # tokens of prompt and target together
+    seed: Annotated[int, Range(ge=0)] = 0
+    warmup: Annotated[float, Range(ge=0, le=1)] = 0.03  # share of all steps
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: Annotated[float, Ge(0)] = 0.0
+    weight_decay: Annotated[float, Range(ge=0)] = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from sabir.facts import Facts
 from sabir.merging.recipe import make_recipe
 
 OWN = "adapter/<language>"  # in a comparison: each language's own adapter
+PRELOAD = "sabir.work.preload"
 CHECKPOINT_EVERY_S = 120.0
 PRIORITY = {"data": 0, "adapter": 1, "adopted": 1, "merged": 2, "outputs": 3, "scores": 4, "macro": 5, "select": 6, "judge": 7}
 
@@ -177,6 +178,7 @@ class _Planner:
             },
             size=characters * lora.epochs,
             priority=PRIORITY["adapter"],
+            preload=PRELOAD,
             resumable=True,
         )
 
@@ -203,6 +205,7 @@ class _Planner:
                     batch="merged",
                     size=float(len(self.languages)),
                     priority=PRIORITY["merged"],
+                    preload=PRELOAD,
                 ),
             )
 
@@ -259,6 +262,7 @@ class _Planner:
             batch="outputs",
             size=float(size),
             priority=PRIORITY["outputs"],
+            preload=PRELOAD,
         )
 
     def scores(self, model: str, language: str, split: str) -> Step:

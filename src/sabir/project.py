@@ -355,7 +355,6 @@ class Project:
             return InlineBackend(slots[0].device)
         return LocalBackend(
             slots,
-            preload=("sabir.work.preload",),
             env={**WORKER_ENV, **{k: v for k, v in slots[0].env if k != "CUDA_VISIBLE_DEVICES"}},
             log=self.store.path / "jobs" / run_id / "server.txt",
         )

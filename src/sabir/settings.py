@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
-
-from annotated_types import MinLen
 
 from sabir.catalog import did_you_mean
 from sabir.errors import InputError
 from sabir.strict_yaml import KeyPath, dotted, load_value, shortened
 
 T = TypeVar("T")
-Text = Annotated[str, MinLen(1)]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The limits of a number, as in `Annotated[int, Range(ge=1)]`; infinity and NaN are outside of all."""
+
+    ge: float = -math.inf
+    gt: float = -math.inf
+    le: float = math.inf
+    lt: float = math.inf
+
+    def __contains__(self, number: float) -> bool:
+        return self.ge <= number <= self.le and self.gt < number < self.lt
+
+    def __str__(self) -> str:
+        if math.isfinite(self.ge) and math.isfinite(self.le):
+            return f"from {self.ge} to {self.le}"
+        limits = (("of at least", self.ge), ("above", self.gt), ("of at most", self.le), ("below", self.lt))
+        return " and ".join(f"{word} {limit}" for word, limit in limits if math.isfinite(limit))
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A text or list that is not empty: `Annotated[str, Filled()]`."""
+
+    def __contains__(self, value: str | Sequence[Any]) -> bool:
+        return len(value) > 0
+
+
+Text = Annotated[str, Filled()]
 
 
 class Reader:
@@ -100,9 +127,7 @@ class Reader:
         ):
             self.wrong(path, f"{shown(value)} is not a number to compute with.", "Write a finite one.")
 
-    def refuse_unknown(
-        self, given: Iterable[str], known: Iterable[str], path: KeyPath, owner: str
-    ) -> None:
+    def refuse_unknown(self, given: Iterable[str], known: Iterable[str], path: KeyPath, owner: str) -> None:
         """Complain about each key that is none of the known."""
         known = list(known)
         for key in given:
@@ -179,35 +204,95 @@ def parse_overrides(overrides: Mapping[str, str] | Sequence[str]) -> list[tuple[
 
 
 def conform(value: Any, hint: Any) -> Any:
-    """The value as the hint has it, without guessing: '3' is no number, True is not 1.
+    """The value as the hint has it (a list as a tuple, 1 as 1.0), without guessing: '3' is no number.
 
     Raises ValueError(message, fix) in the user's words.
     """
-    from pydantic import TypeAdapter, ValidationError  # 0.08 s, needed only once a config is read
-
-    adapter = TypeAdapter(hint)
+    # pydantic would read hints too, but takes 0.1 s to import and to build: a fifth of what `plan` may take.
+    # The tests hold this against it.
     try:
-        return adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError:
+        return _read(value, hint)
+    except _Misfit:
         pass
     if value is None:
         raise ValueError("no value is given.", f"Expected {expected(hint)}.")
-    raise ValueError(f"{shown(value)} is not {expected(hint)}.", _repair(value, hint, adapter))
+    raise ValueError(f"{shown(value)} is not {expected(hint)}.", _repair(value, hint))
+
+
+class _Misfit(Exception):
+    """A value does not fit a hint."""
+
+
+def _read(value: Any, hint: Any) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin is Annotated:
+        read = _read(value, args[0])
+        if any(read not in limit for limit in args[1:]):
+            raise _Misfit
+        return read
+    if origin is Literal:
+        return _first(value, [one for one in args if type(one) is type(value) and one == value])
+    if origin in (Union, types.UnionType):
+        return _first(value, [_read(value, one) for one in args if _fits(value, one)])
+    if origin in (list, tuple, Sequence):
+        if not isinstance(value, list):
+            raise _Misfit
+        hints = args if origin is tuple and args[-1] is not ... else args[:1] * len(value)
+        if len(hints) != len(value):
+            raise _Misfit
+        items = [_read(one, inner) for one, inner in zip(value, hints, strict=True)]
+        return items if origin is list else tuple(items)
+    if origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise _Misfit
+        return {_read(key, args[0]): _read(one, args[1]) for key, one in value.items()}
+    return _read_plain(value, type(None) if hint is None else hint)
+
+
+def _read_plain(value: Any, kind: Any) -> Any:
+    if kind not in _WORDS:
+        raise TypeError(f"no setting can have the type {kind!r}")
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is not kind:
+        raise _Misfit
+    return value
+
+
+def _first(value: Any, readings: Sequence[Any]) -> Any:
+    """The reading that has the value's own type, else the first there is."""
+    for one in [*(one for one in readings if type(one) is type(value)), *readings]:
+        return one
+    raise _Misfit
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    try:
+        _read(value, hint)
+    except _Misfit:
+        return False
+    return True
 
 
 def expected(hint: Any) -> str:
     """A type hint in words: "a whole number of at least 1", "'pass' or 'refuse'"."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return f"{expected(args[0])}{_bounds(args[1:])}"
+        limits = [f" {one}" for one in args[1:] if isinstance(one, Range)]
+        words = expected(args[0]) + "".join(limits)
+        return words.replace("a ", "a non-empty ", 1) if Filled() in args[1:] else words
     if origin is Literal:
         return _either([shown(one) for one in args])
     if origin in (Union, types.UnionType):
         return _either([expected(one) for one in args if one is not type(None)])
-    if origin in (list, tuple, Sequence, typing.Sequence, set, frozenset):
+    if origin in (list, tuple, Sequence):
         inner = expected(args[0]) if args else "a value"
         return f"a list of {_PLURALS[inner]}" if inner in _PLURALS else f"a list, each {inner}"
-    if origin in (dict, Mapping) or hint in (dict, Mapping):
+    if origin in (dict, Mapping):
         return "a mapping"
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
@@ -234,41 +319,20 @@ def _either(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _bounds(metadata: Sequence[Any]) -> str:
-    """" from 0 to 1", " of at least 1": the limits in the metadata of an Annotated hint."""
-    limit = {
-        name: getattr(one, name)
-        for one in metadata
-        for name in ("ge", "gt", "le", "lt", "min_length")
-        if getattr(one, name, None) is not None
-    }
-    if {"ge", "le"} <= set(limit):
-        return f" from {limit['ge']} to {limit['le']}"
-    words = [
-        f"{word} {limit[name]}"
-        for name, word in (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))
-        if name in limit
-    ]
-    if limit.get("min_length") == 1:
-        return ", not empty"
-    return f" {' and '.join(words)}" if words else ""
-
-
-def _repair(value: Any, hint: Any, adapter: Any) -> str:
+def _repair(value: Any, hint: Any) -> str:
     """What to write instead, where that is plain: the number without quotes, the text with, the near miss."""
     if isinstance(value, str):
-        choices = [one for one in _choices(hint) if isinstance(one, str)]
-        if near := did_you_mean(value, choices):
-            return near.strip()
-        meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower(), value)
-        for text in (meant, value.replace("_", ""), value.replace(",", ".")):
-            if _fits(_plain(text), adapter):
+        for text in (_MEANT.get(value.lower(), value), value.replace("_", ""), value.replace(",", ".")):
+            if (new := _plain(text)) is not None and _fits(new, hint):
                 return f"Write {text} without quotes." if text == value else f"Write {text}."
-        return ""
+        return did_you_mean(value, [one for one in _choices(hint) if isinstance(one, str)]).strip()
     if isinstance(value, bool | int | float):
         text = shown(value)
-        return f"Put it in quotes: '{text}'." if _fits(text, adapter) else ""
+        return f"Put it in quotes: '{text}'." if _fits(text, hint) else ""
     return ""
+
+
+_MEANT = {"yes": "true", "on": "true", "no": "false", "off": "false", "gpu": "cuda"}
 
 
 def _choices(hint: Any) -> list[Any]:
@@ -282,13 +346,3 @@ def _plain(text: str) -> Any:
         return load_value(text, where="")
     except InputError:
         return None
-
-
-def _fits(value: Any, adapter: Any) -> bool:
-    from pydantic import ValidationError
-
-    try:
-        adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError:
-        return False
-    return value is not None

@@ -83,6 +83,8 @@ def bootstrap(
     if n == 0:
         return Interval(None, None, None, level, 0)
     point = float(value(rows.mean(axis=0)))
+    low: float | None
+    high: float | None
     if _is_share(rows, value):
         low, high = _wilson(point, n, level)
     elif n == 1:
@@ -117,6 +119,8 @@ def paired_difference(
     if n == 0:
         return Difference(None, None, None, None, 0)
     difference = float(value(a.mean(axis=0)) - value(b.mean(axis=0)))
+    low: float | None
+    high: float | None
     if _is_share(a, value) and _is_share(b, value):
         only_a, only_b = int((a > b).sum()), int((a < b).sum())
         low, high = _tango(only_a, only_b, n, level)

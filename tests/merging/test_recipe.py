@@ -26,7 +26,8 @@ def test_reading_recipes_loads_no_torch():
         (
             "dare",
             {"settings": {"densty": 0.5}, "where": "merges.dare"},
-            "merges.dare.densty: no such setting. 'dare' takes: density, scale, seed. Did you mean 'density'?",
+            "merges.dare.densty: no such setting. 'dare' takes: density, scale, seed. Did you mean "
+            "'density'?",
         ),
         ("tiess", {}, "no such recipe or merge method: 'tiess'. Known are: "),
         ("ties", {"space": "knot"}, "Did you mean 'knots'?"),

@@ -1,4 +1,4 @@
-"""Accuracy and macro scores against scikit-learn, with absent labels, failures to parse and unscored examples."""
+"""Accuracy and macro scores against scikit-learn: absent labels, failures to parse, unscored examples."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The messages of the demo: a shop's support desk in five languages, written by grammars, labelled by topic.
 
-Every message is a concern (one of 28 sentence patterns per label and language, filled from the language's own words),
-often with an opening, a closing, and now and then an aside that names another topic without meaning it. Of patterns
-and words every fifth never occurs in training data, so a test measures what was learned, not what was remembered.
-Same arguments, same texts, on every Python version.
+Every message is a concern (one of 28 sentence patterns per label and language, filled from the language's
+own words), often with an opening or a closing, now and then with an aside that names another topic without
+meaning it. Of patterns and words every fifth never occurs in training data, so a test measures what was
+learned, not what was remembered. Same arguments, same texts, on every Python version.
 """
 
 import hashlib
@@ -51,8 +51,8 @@ def messages(language: str, n: int, *, seed: int, registers: Sequence[str] = ("p
 def splits(language: str, *, train: int, valid: int, test: int, seed: int) -> dict[str, list[Message]]:
     """Train, valid and test messages that share no text, and some patterns and words only in the latter two.
 
-    German trains on the plain register alone; its valid and test messages are plain and chat in equal shares.
-    Which split a text may enter depends on the text alone: splits of other seeds and sizes do not leak either.
+    German trains on the plain register alone; its valid and test messages are plain and chat in equal parts.
+    Which split a text may enter depends on the text alone: splits of other seeds and sizes do not leak.
     """
     judged = ("plain", "chat") if language == "de" else ("plain",)
     return {

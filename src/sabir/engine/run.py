@@ -154,7 +154,7 @@ class _Loop:
         write_atomic(folder / "job.json", self._job(steps, slot))
         job = _Job(steps, slot, folder)
         self.listener.started(steps, slot)
-        self.running[self.backend.submit(folder / "job.json", slot)] = job
+        self.running[self.backend.submit(folder / "job.json", slot, steps[0].preload)] = job
 
     def _job(self, steps: list[Step], slot: Slot) -> dict[str, Any]:
         return {

@@ -26,7 +26,8 @@ class Step:
     A `pinned` step is an old result that stands in for this one: the fingerprint is given, nothing runs, and
     `note` says so. Everything after that is outside the identity: `args` (paths, devices and the like), `batch` (ready steps
     with the same key may share one job), `size` (amount of work, for estimates; steps of one kind compare),
-    `priority` (smaller starts first), `resumable` (an unfinished folder is kept for the next try).
+    `priority` (smaller starts first), `resumable` (an unfinished folder is kept for the next try), `preload`
+    (a module that is slow to import and should be there already in the process that runs the step).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Step:
     size: float | None = None
     priority: int = 0
     resumable: bool = False
+    preload: str | None = None
 
 
 class Graph:

@@ -203,7 +203,7 @@ CHANGES_WEIGHTS: Mapping[str, str] = {
     "kasa_config": "it rescales singular values",
     "monteclora_config": "it adds sampled weights",
 }
-OFF = (None, False, "none", [], {}, "")
+OFF: tuple[Any, ...] = (None, False, "none", [], {}, "")
 # PEFT changes the base weights themselves for these, so the adapter is a delta to another base.
 MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 

@@ -237,8 +237,8 @@ def _combination(recipe: Recipe, entry: Entry, where: str) -> list[InputError]:
         errors.append(
             InputError(
                 _at(where, "rank"),
-                f"{recipe.method!r} in {recipe.space!r} space has full rank: an exact adapter would be larger "
-                "than the base's own layers.",
+                f"{recipe.method!r} in {recipe.space!r} space has full rank: an exact adapter would be "
+                "larger than the base's own layers.",
                 "Give a number, or merge in 'knots' space, where the result is exact.",
             )
         )
@@ -289,4 +289,12 @@ def merge(
     """
     from sabir.merging.streaming import Merged
 
-    return Merged(recipe, adapters, on_module)
+    return Merged(
+        adapters,
+        method=METHODS.get(recipe.method),
+        space=SPACES.get(recipe.space),
+        settings=recipe.settings,
+        weights=adapter_weights(recipe, list(adapters)),
+        rank=recipe.rank if isinstance(recipe.rank, int) else None,
+        on_module=on_module,
+    )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sabir.catalog import Entry
 from sabir.lora.files import Adapter
 from sabir.lora.lowrank import LowRank, Truncation, energy, stack, truncate
-from sabir.merging.methods import METHODS
 from sabir.merging.ops import CANCELS
-from sabir.merging.recipe import Recipe, adapter_weights
-from sabir.merging.spaces import SPACES, Coordinates
+from sabir.merging.spaces import Coordinates
 from sabir.merging.stack import Stack, Whole
 
 TILE_VALUES = 1 << 21  # per adapter: 8 MB of float32
@@ -38,21 +38,24 @@ class Merged:
 
     def __init__(
         self,
-        recipe: Recipe,
         adapters: Mapping[str, Adapter],
+        *,
+        method: Entry,
+        space: Entry,
+        settings: Mapping[str, Any],
+        weights: Mapping[str, float],
+        rank: int | None = None,
         on_module: Callable[[int, int], None] | None = None,
     ):
-        weights = adapter_weights(recipe, list(adapters))
         present = [name for name in adapters if weights[name] != 0]
         self.names = sorted(present, key=lambda name: (adapters[name].digest, name))
-        self.recipe = recipe
         self.shapes = dict(next(iter(adapters.values())).shapes)
         self.energy_kept: float | None = None
         self.energy_kept_by_adapter: dict[str, float] | None = None
         self._adapters = [adapters[name] for name in self.names]
         self._weights = [float(weights[name]) for name in self.names]
-        self._method = METHODS.get(recipe.method)
-        self._space = SPACES.get(recipe.space)
+        self._method, self._space, self._settings = method, space, settings
+        self._asked = rank
         self._on_module = on_module
         self._held: dict[str, Coordinates] = {}
         self._free_bytes = HELD_BYTES
@@ -96,18 +99,14 @@ class Merged:
 
     def _rank_of(self, module: str) -> int:
         """The rank of one module's result: the sum of ranks or what the recipe asks, at most min(O, I)."""
-        asked = self.recipe.rank if isinstance(self.recipe.rank, int) else None
-        full = min(self.shapes[module])
         together = sum(adapter.ranks[module] for adapter in self._adapters)
-        if asked is None:
-            return min(together, full)
-        return min(asked, full)
+        return min(together if self._asked is None else self._asked, *self.shapes[module])
 
     def _read(self, module: str) -> list[LowRank]:
         return [adapter.read(module) for adapter in self._adapters]
 
     def _combine(self, tile: Stack) -> Tensor:
-        return self._method.function(tile, torch.tensor(self._weights), **self.recipe.settings)
+        return self._method.function(tile, torch.tensor(self._weights), **self._settings)
 
     def _sum(self, lowranks: Sequence[LowRank]) -> LowRank:
         """A linear method on the factors. It is known by what it makes of unit vectors."""
@@ -116,7 +115,7 @@ class Merged:
             torch.eye(n, dtype=torch.float64)[:, :, None], (), "", 0, Whole(self._walk, self._combine)
         )
         weights = torch.tensor(self._weights, dtype=torch.float64)
-        coefficients = self._method.function(unit, weights, **self.recipe.settings)
+        coefficients = self._method.function(unit, weights, **self._settings)
         return stack(lowranks, coefficients[:, 0].tolist())
 
     def _coordinates(self, module: str, lowranks: Sequence[LowRank] | None = None) -> Coordinates:
@@ -140,7 +139,7 @@ class Merged:
     def _tiles(self, module: str, coordinates: Coordinates, whole: Whole) -> Iterator[Stack]:
         digests = tuple(adapter.digest for adapter in self._adapters)
         height = max(1, TILE_VALUES // max(1, coordinates.columns))
-        for first in range(0, coordinates.rows, height):
+        for first in range(0, max(1, coordinates.rows), height):  # a module of zeros has one empty tile
             values = coordinates.tile(first, min(first + height, coordinates.rows))
             yield Stack(values, digests, module, first * coordinates.columns, whole)
 

@@ -1,9 +1,9 @@
 """Word material of the demo's messages: one module of data per language, each with its own registers.
 
-A pattern is a sentence with slots: `{day}` takes one filler of the slot `day`, `{item.den}` takes the form named
-`den` of the filler drawn for `item`, and every `#` becomes a digit. What is drawn for a slot holds for the whole
-message. Slots of one family (the word before the underscore) share the draw: a complaint about `{item_power}`
-makes the opening's `{item.a}` speak of the same thing.
+A pattern is a sentence with slots: `{day}` takes one filler of the slot `day`, `{item.den}` takes the form
+named `den` of the filler drawn for `item`, and every `#` becomes a digit. What is drawn for a slot holds for
+the whole message. Slots of one family (the word before the underscore) share the draw: a complaint about
+`{item_power}` makes the opening's `{item.a}` speak of the same thing.
 """
 
 from collections.abc import Mapping

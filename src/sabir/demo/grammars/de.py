@@ -1,7 +1,7 @@
 """German: a mail-order shop written to in full sentences (`plain`), and its chat window (`chat`).
 
-The forms of a noun are named after the masculine article that they would carry: `{item.den}` is the accusative,
-`{item.meinem}` the dative with "mein", `{item.er}` the pronoun.
+The forms of a noun are named after the masculine article that they would carry: `{item.den}` is the
+accusative, `{item.meinem}` the dative with "mein", `{item.er}` the pronoun.
 """
 
 from sabir.demo.grammars import Register
@@ -20,16 +20,16 @@ def _declined(*nouns: str) -> tuple[str, ...]:
 
 
 _POWER = _declined(
-    "der Wasserkocher", "die Kaffeemühle", "der Akkuschrauber", "das Waffeleisen", "die Stehlampe", "der Staubsauger",
-    "das Bügeleisen", "die Nähmaschine", "der Heizlüfter", "das Küchenradio",
+    "der Wasserkocher", "die Kaffeemühle", "der Akkuschrauber", "das Waffeleisen", "die Stehlampe",
+    "der Staubsauger", "das Bügeleisen", "die Nähmaschine", "der Heizlüfter", "das Küchenradio",
 )  # fmt: skip
 _CLOTH = _declined(
     "die Wanderjacke", "der Schlafsack", "die Regenhose", "der Anorak", "das Zelt", "die Fahrradtasche",
     "der Parka", "die Umhängetasche", "der Poncho", "die Sporttasche",
 )  # fmt: skip
 _HOUSE = _declined(
-    "das Bücherregal", "der Gartenstuhl", "die Kommode", "der Schlitten", "das Vogelhaus", "der Couchtisch",
-    "das Schuhregal", "der Spiegelschrank",
+    "das Bücherregal", "der Gartenstuhl", "die Kommode", "der Schlitten", "das Vogelhaus",
+    "der Couchtisch", "das Schuhregal", "der Spiegelschrank",
 )  # fmt: skip
 
 _SLOTS = {
@@ -260,10 +260,10 @@ _CORES = {
         "Seit {day} geht bei {item_power.dem} gar nichts mehr, der Schalter klemmt.",
         "{item_power.der} ist kaum einen Monat alt und macht {noise}.",
         "Bei {item_cloth.dem} ist eine Schlaufe abgerissen, obwohl kaum Gewicht daran hing.",
-        "{item_house.der} hat überall Dellen und {part} schließt nicht.",
+        "{item_house.der} hat überall Dellen und {part} sitzt schief.",
         "Durch {item_power.den} fliegt bei mir in der Küche ständig die Sicherung heraus.",
         "In {item_cloth.dem} sind Löcher und das Futter hängt heraus.",
-        "Der Temperaturregler an {item_power.dem} ist offenbar defekt, {item_power.er} bleibt immer auf der kleinsten Stufe.",
+        "Der Regler an {item_power.dem} ist offenbar defekt, {item_power.er} bleibt auf kleinster Stufe.",
         "Das Material an {item_house.dem} ist innerhalb von {span} gerissen.",
         "Ich habe {amount} für {item_power.einen} bezahlt und nach {span} geht nichts mehr.",
         "{item_cloth.der} riecht stark nach Chemie, außerdem lösen sich überall Fäden.",
@@ -312,8 +312,8 @@ PLAIN = Register(
 )
 
 _CHAT_POWER = _declined(
-    "die Bluetooth-Box", "der Mixer", "die Powerbank", "der Controller", "das Headset", "die Drohne", "der Beamer",
-    "das Ladekabel", "die Smartwatch", "der E-Scooter",
+    "die Bluetooth-Box", "der Mixer", "die Powerbank", "der Controller", "das Headset", "die Drohne",
+    "der Beamer", "das Ladekabel", "die Smartwatch", "der E-Scooter",
 )  # fmt: skip
 _CHAT_CLOTH = _declined(
     "der Hoodie", "die Jogginghose", "das Trikot", "die Cap", "der Turnbeutel", "das Shirt", "die Jeans",

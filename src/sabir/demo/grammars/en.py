@@ -262,7 +262,7 @@ _CORES = {
         "The switch on my {item_power} is stuck and nothing lights up.",
         "The {item_power} has developed {noise}, and it is hardly {span} old.",
         "One pocket of the {item_cloth} has torn off with hardly anything in it.",
-        "The {item_house} has dents all over and {part} does not close.",
+        "The {item_house} has dents all over and {part} does not line up.",
         "Your {item_power} blows the fuse in my kitchen every single time.",
         "There are holes in the {item_cloth} and the lining hangs out.",
         "The dial on the {item_power} is obviously faulty: it stays at the lowest setting.",

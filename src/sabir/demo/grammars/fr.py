@@ -1,7 +1,7 @@
 """French: a shop for kitchen and leisure, written to with "vous".
 
-The forms of a noun are named after the masculine word that they would carry: `{item.mon}` is "mon" or "ma" with
-the noun, `{item.du}` "du" or "de la", `{item.il}` the pronoun, `{item.e}` the ending of a participle.
+The forms of a noun are named after the masculine word that they would carry: `{item.mon}` is "mon" or "ma"
+with the noun, `{item.du}` "du" or "de la", `{item.il}` the pronoun, `{item.e}` the ending of a participle.
 """
 
 from sabir.demo.grammars import Register
@@ -19,16 +19,17 @@ def _declined(*nouns: str) -> tuple[str, ...]:
 
 
 _POWER = _declined(
-    "la cafetière", "le grille-pain", "le robot pâtissier", "la yaourtière", "le sèche-cheveux", "la machine à pain",
-    "le mixeur plongeant", "la crêpière", "le radiateur d'appoint", "la guirlande lumineuse",
+    "la cafetière", "le grille-pain", "le robot pâtissier", "la yaourtière", "le sèche-cheveux",
+    "la machine à pain", "le mixeur plongeant", "la crêpière", "le radiateur d'appoint",
+    "la guirlande lumineuse",
 )  # fmt: skip
 _CLOTH = _declined(
-    "la veste de pluie", "le sac de voyage", "le manteau", "la housse de vélo", "le sac de couchage", "la doudoune",
-    "la valise souple", "la sacoche",
+    "la veste de pluie", "le sac de voyage", "le manteau", "la housse de vélo", "le sac de couchage",
+    "la doudoune", "la valise souple", "la sacoche", "le coupe-vent", "la tente",
 )  # fmt: skip
 _HOUSE = _declined(
-    "la table basse", "le buffet", "la chaise longue", "le porte-manteau", "la bibliothèque", "le tabouret de bar",
-    "la commode", "le lit pliant",
+    "la table basse", "le buffet", "la chaise longue", "le porte-manteau", "la bibliothèque",
+    "le tabouret de bar", "la commode", "le lit pliant",
 )  # fmt: skip
 
 _SLOTS = {
@@ -258,7 +259,7 @@ _CORES = {
         "Le bouton {item_power.du} reste bloqué et aucun voyant ne s'allume.",
         "{item_power.le} a moins d'un mois et fait déjà {noise}.",
         "La doublure {item_cloth.du} s'est déchirée au premier usage.",
-        "{item_house.le} est plein{item_house.e} de bosses et {part} ne ferme plus.",
+        "{item_house.le} est plein{item_house.e} de bosses et {part} bouge.",
         "{item_power.le} fait sauter les plombs de ma cuisine à chaque usage.",
         "Il y a des trous dans le tissu {item_cloth.du}, on voit le jour à travers.",
         "Le réglage {item_power.du} est visiblement en panne, {item_power.il} reste au minimum.",

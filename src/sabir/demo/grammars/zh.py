@@ -194,7 +194,7 @@ _CORES = {
         "{item_power}的按键陷进去弹不起来。",
         "{item_power}才买没多久就有{noise}。",
         "{item_cloth}的带子没装多重就断了。",
-        "{item_house}到处是坑,{part}合不上。",
+        "{item_house}到处是坑,{part}也松了。",
         "一用{item_power}家里就跳闸。",
         "{item_cloth}上有破洞,里面的料都露出来。",
         "{item_power}的调节旋钮失灵,只有最低档。",

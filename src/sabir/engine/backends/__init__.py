@@ -1,7 +1,7 @@
 """Where jobs run. A backend has some slots and takes jobs; it knows nothing of steps.
 
-`submit(job_file, slot)` returns a future that ends with the exit code of the job (0 done, 1 failed,
-negative: killed by that signal, 130 stopped). `stop()` asks running jobs to save and end; `kill()` ends
+`submit(job_file, slot, preload)` returns a future that ends with the exit code of the job (0 done, 1 failed,
+negative: killed by that signal, 130 stopped); `preload` names a module that is slow to import. `stop()` asks running jobs to save and end; `kill()` ends
 them at once; `close()` gives everything back.
 """
 
@@ -27,7 +27,7 @@ class Backend(Protocol):
 
     slots: tuple[Slot, ...]
 
-    def submit(self, job_file: Path, slot: Slot) -> Future[int]: ...
+    def submit(self, job_file: Path, slot: Slot, preload: str | None) -> Future[int]: ...
     def stop(self) -> None: ...
     def kill(self) -> None: ...
     def close(self) -> None: ...

@@ -15,7 +15,7 @@ class InlineBackend:
     def __init__(self, device: str = "cpu"):
         self.slots = (Slot(device, device),)
 
-    def submit(self, job_file: Path, slot: Slot) -> Future[int]:
+    def submit(self, job_file: Path, slot: Slot, preload: str | None) -> Future[int]:
         future: Future[int] = Future()
         try:
             job.execute(job_file)

@@ -1,8 +1,8 @@
 """Jobs in processes of their own on this machine, forked from a server that has imported once.
 
-Importing torch, transformers and peft costs 4 to 7 s; the server pays that once per run and forks a fresh
-process for every job. The server dies with the coordinator (its standard input closes), the jobs die with
-the server.
+Importing torch, transformers and peft costs 4 to 7 s; a server pays that once per run and forks a fresh
+process for every job. There is one server per module to preload, so that cheap jobs do not wait for torch.
+A server dies with the coordinator (its standard input closes), the jobs die with their server.
 """
 
 from __future__ import annotations
@@ -24,74 +24,88 @@ from sabir.engine.backends import Slot
 class LocalBackend:
     """Args:
     slots: the places for jobs, see `cpu_slots` and `gpu_slots`.
-    preload: modules the server imports before its first fork.
-    env: environment of the server and all jobs, on top of this process's own.
-    log: file for what the server itself prints.
+    env: environment of the servers and all jobs, on top of this process's own.
+    log: file for what the servers themselves print.
     """
 
-    def __init__(self, slots: Sequence[Slot], *, preload: Sequence[str], env: Mapping[str, str], log: Path):
+    def __init__(self, slots: Sequence[Slot], *, env: Mapping[str, str], log: Path):
         self.slots = tuple(slots)
-        self._preload = tuple(preload)
         self._env = dict(env)
         self._log = log
-        self._server: subprocess.Popen[str] | None = None
+        self._servers: dict[str | None, _Server] = {}
+
+    def submit(self, job_file: Path, slot: Slot, preload: str | None) -> Future[int]:
+        if preload not in self._servers:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            self._servers[preload] = _Server(preload, self._env, self._log)
+        return self._servers[preload].run(job_file, dict(slot.env))
+
+    def stop(self) -> None:
+        for server in self._servers.values():
+            server.tell({"do": "stop"})
+
+    def kill(self) -> None:
+        for server in self._servers.values():
+            server.tell({"do": "kill"})
+
+    def close(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        self._servers = {}
+
+
+class _Server:
+    """One fork server: orders go in by line, exit codes come out by line."""
+
+    def __init__(self, preload: str | None, env: Mapping[str, str], log: Path):
         self._futures: dict[int, Future[int]] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        with open(log, "a", encoding="utf-8") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sabir.engine.backends.server", *([preload] if preload else [])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                env={**os.environ, **env},
+                text=True,
+                start_new_session=True,  # Ctrl-C reaches the coordinator alone, which then decides
+            )
+        threading.Thread(target=self._listen, daemon=True).start()
 
-    def submit(self, job_file: Path, slot: Slot) -> Future[int]:
+    def run(self, job_file: Path, env: Mapping[str, str]) -> Future[int]:
         future: Future[int] = Future()
         with self._lock:
-            server = self._started()
             number = next(self._numbers)
             self._futures[number] = future
-        self._tell(server, {"do": "run", "number": number, "job": str(job_file), "env": dict(slot.env)})
+        self.tell({"do": "run", "number": number, "job": str(job_file), "env": env})
+        if self._process.poll() is not None:
+            self._give_up()
         return future
 
-    def stop(self) -> None:
-        self._tell(self._server, {"do": "stop"})
-
-    def kill(self) -> None:
-        self._tell(self._server, {"do": "kill"})
+    def tell(self, order: Mapping[str, object]) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # a dead server is noticed by _listen
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
 
     def close(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            with contextlib.suppress(OSError):
-                server.stdin.close()  # type: ignore[union-attr]
-            server.wait()
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
 
-    def _started(self) -> subprocess.Popen[str]:
-        if self._server is None:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._log, "a", encoding="utf-8") as log:
-                self._server = subprocess.Popen(
-                    [sys.executable, "-m", "sabir.engine.backends.server", *self._preload],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env={**os.environ, **self._env},
-                    text=True,
-                    start_new_session=True,  # Ctrl-C reaches the coordinator alone, which then decides
-                )
-            threading.Thread(target=self._listen, args=(self._server,), daemon=True).start()
-        return self._server
-
-    @staticmethod
-    def _tell(server: subprocess.Popen[str] | None, message: Mapping[str, object]) -> None:
-        if server is None or server.stdin is None:
-            return
-        with contextlib.suppress(OSError, ValueError):  # a dead server is noticed by _listen
-            server.stdin.write(json.dumps(message) + "\n")
-            server.stdin.flush()
-
-    def _listen(self, server: subprocess.Popen[str]) -> None:
-        assert server.stdout is not None
-        for line in server.stdout:
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
             answer = json.loads(line)
             with self._lock:
                 future = self._futures.pop(answer["number"])
             future.set_result(answer["code"])
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """The server is gone: so are its jobs."""
         with self._lock:
             orphans, self._futures = self._futures, {}
         for future in orphans.values():
