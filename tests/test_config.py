@@ -596,6 +596,8 @@ def test_everything_wrong_is_told_at_once(refusals):
         "gate.max_drop",
     }
     assert len(told) == 12  # data.DE twice: its name and its folder
+    in_file = [sentence for sentence in told if ", line " in sentence]
+    assert in_file == sorted(in_file, key=lambda sentence: int(sentence.split("line ")[1].split(":")[0]))
 
 
 def test_duplicate_keys_are_refused_with_both_lines(refusals):

@@ -97,7 +97,7 @@ class Catalog:
 
 
 def did_you_mean(word: object, known: Any) -> str:
-    """" Did you mean 'density'?" for a near miss, else ""."""
+    """ " Did you mean 'density'?" for a near miss, else ""."""
     near = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +27,9 @@ app = typer.Typer(
     help="One LoRA adapter per language, merged into one model; retrain only what changed. Start: sabir demo",
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="the project's YAML file", show_default=False)]
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="the project's YAML file", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 Override = Annotated[
     list[str] | None,
@@ -37,12 +38,16 @@ Override = Annotated[
 WithBaseline = Annotated[
     bool, typer.Option("--with-baseline", help="train the combined baseline again if its data changed")
 ]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="jobs side by side (default: one per GPU or core)")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="jobs side by side (default: one per GPU or core)")
+]
 
 
 @app.command()
 def demo(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to write the project")] = Path("sabir-demo"),
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="where to write the project")] = Path(
+        "sabir-demo"
+    ),
     workers: Workers = None,
 ) -> None:
     """Write a small five-language project into DIR and run it: no network, no GPU, a few minutes."""
@@ -77,7 +82,10 @@ def check(config: ConfigPath, override: Override = None, as_json: AsJson = False
 
 @app.command()
 def plan(
-    config: ConfigPath, with_baseline: WithBaseline = False, override: Override = None, as_json: AsJson = False
+    config: ConfigPath,
+    with_baseline: WithBaseline = False,
+    override: Override = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what would run and why, and what it would take; run nothing."""
     document = _project(config, override).plan(with_baseline=with_baseline)
@@ -110,7 +118,9 @@ def run(
 @app.command()
 def show(
     config: ConfigPath,
-    scores: Annotated[bool, typer.Option("--scores", help="every model on every language, all metrics")] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="every model on every language, all metrics")
+    ] = False,
     steps: Annotated[bool, typer.Option("--steps", help="what each training and merge took")] = False,
     override: Override = None,
     as_json: AsJson = False,
@@ -132,7 +142,9 @@ def show(
 @app.command()
 def predict(
     config: ConfigPath,
-    text: Annotated[list[str] | None, typer.Argument(help="texts; none: one a line from --file or stdin")] = None,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="texts; none: one a line from --file or stdin")
+    ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="a text file, one text a line")] = None,
     override: Override = None,
     as_json: AsJson = False,
@@ -155,10 +167,14 @@ def merge(
     recipe: Annotated[str | None, typer.Option("--recipe", help="a named recipe, as ties-knots")] = None,
     method: Annotated[str | None, typer.Option("--method", help="linear, ties, dare or dare_ties")] = None,
     space: Annotated[str | None, typer.Option("--space", help="delta or knots")] = None,
-    density: Annotated[float | None, typer.Option("--density", help="share of entries kept, above 0 to 1")] = None,
+    density: Annotated[
+        float | None, typer.Option("--density", help="share of entries kept, above 0 to 1")
+    ] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="factor on the merged delta")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="of the masks of DARE")] = None,
-    weights: Annotated[str | None, typer.Option("--weights", help="one per adapter in the order given: 1,0.5,2")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="one per adapter in the order given: 1,0.5,2")
+    ] = None,
     rank: Annotated[str | None, typer.Option("--rank", help="exact (the default), or a number")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -171,7 +187,9 @@ def merge(
         recipe=recipe,
         method=method,
         space=space,
-        settings={k: v for k, v in {"density": density, "scale": scale, "seed": seed}.items() if v is not None},
+        settings={
+            k: v for k, v in {"density": density, "scale": scale, "seed": seed}.items() if v is not None
+        },
         weights=_numbers(weights),
         rank=int(rank) if rank is not None and rank.isdigit() else rank,
         on_module=_module_progress(),
@@ -188,7 +206,9 @@ def merge(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, spaces, recipes, tasks, metrics or backends")],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="methods, spaces, recipes, tasks, metrics or backends")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """List methods, spaces, recipes, tasks, metrics or backends, with their settings and sources."""
@@ -201,7 +221,9 @@ def list_(
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False,
+) -> None:
     if version:
         print(f"sabir {__version__}")
         raise typer.Exit
@@ -261,7 +283,9 @@ def _numbers(text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError("--weights", f"{text!r} is not a list of numbers.", "Write them as 1,0.5,2.") from error
+        raise InputError(
+            "--weights", f"{text!r} is not a list of numbers.", "Write them as 1,0.5,2."
+        ) from error
 
 
 @contextmanager
@@ -307,7 +331,9 @@ def _print_table(table: Table) -> None:
     for number, column in enumerate(table.columns):
         drawn.add_column(column, overflow="fold", justify="left" if number == 0 else "default")
     for i, row in enumerate(table.rows):
-        drawn.add_row(*(Text(cell, style="bold green" if (i, j) in table.strong else "") for j, cell in enumerate(row)))
+        drawn.add_row(
+            *(Text(cell, style="bold green" if (i, j) in table.strong else "") for j, cell in enumerate(row))
+        )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(drawn)
     for note in table.notes:
@@ -335,7 +361,12 @@ def _module_progress() -> Any:
         return None
 
     def show_progress(done: int, total: int) -> None:
-        print(f"\rmerging: module {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        print(
+            f"\rmerging: module {done} of {total}",
+            end="\n" if done == total else "",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return show_progress
 

@@ -40,7 +40,9 @@ def read(config: Path) -> PinnedBase | None:
     data, _ = load(path.read_text(encoding="utf-8"), where=str(path))
     base = data.get("base") if isinstance(data, Mapping) else None
     if not isinstance(base, Mapping) or not isinstance(base.get("identity"), str):
-        raise InputError(str(path), "is not a lock that sabir wrote.", "Restore it from version control or delete it.")
+        raise InputError(
+            str(path), "is not a lock that sabir wrote.", "Restore it from version control or delete it."
+        )
     return PinnedBase(str(base.get("name")), base["identity"], base.get("revision"))
 
 

@@ -21,7 +21,17 @@ from sabir.merging.recipe import make_recipe
 OWN = "adapter/<language>"  # in a comparison: each language's own adapter
 PRELOAD = "sabir.work.preload"
 CHECKPOINT_EVERY_S = 120.0
-PRIORITY = {"data": 0, "adapter": 1, "adopted": 1, "merged": 2, "outputs": 3, "scores": 4, "macro": 5, "select": 6, "judge": 7}
+PRIORITY = {
+    "data": 0,
+    "adapter": 1,
+    "adopted": 1,
+    "merged": 2,
+    "outputs": 3,
+    "scores": 4,
+    "macro": 5,
+    "select": 6,
+    "judge": 7,
+}
 
 # Raise a version when the same settings and inputs give another result.
 VERSIONS = {
@@ -55,9 +65,7 @@ class Plan:
     reported: tuple[str, ...]
 
 
-def plan(
-    config: Config, facts: Facts, *, selection: Mapping[str, Any] | None, stale: Stale | None
-) -> Plan:
+def plan(config: Config, facts: Facts, *, selection: Mapping[str, Any] | None, stale: Stale | None) -> Plan:
     """The steps of a config.
 
     Args:
@@ -150,12 +158,13 @@ class _Planner:
             run="sabir.work.adopt:adopt",
             version=VERSIONS["adopted"],
             settings={"base": self.facts.base.identity, "digest": self.facts.adapters[language]},
-            args={"path": str(path)},
+            args={"path": str(path), "base": self.base},
             priority=PRIORITY["adopted"],
         )
 
     def combined(self) -> Step:
-        return self.trained("combined", self.config.lora, self.languages)
+        with_rows = [language for language in self.languages if "train" in self.facts.rows[language].digests]
+        return self.trained("combined", self.config.lora, with_rows)
 
     def trained(self, name: str, lora: LoraConfig, languages: list[str]) -> Step:
         characters = sum(self.facts.rows[language].characters["train"] for language in languages)
@@ -297,7 +306,9 @@ class _Planner:
             others = [model for model in selection["best"].values() if model != selected]
             pairs = [[model, "adapter/combined"] for model in (selected, *sorted(set(others)))] + pairs
         used = {model for pair in pairs for model in pair} - {OWN}
-        roles = {f"{model}/{language}": (model, language) for model in sorted(used) for language in self.languages}
+        roles = {
+            f"{model}/{language}": (model, language) for model in sorted(used) for language in self.languages
+        }
         roles |= {f"{OWN}/{language}": (f"adapter/{language}", language) for language in self.languages}
         return Step(
             name="comparisons",

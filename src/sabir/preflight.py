@@ -10,9 +10,16 @@ from sabir.catalog import did_you_mean
 from sabir.config import Config
 from sabir.errors import InputError
 from sabir.facts import Facts
-from sabir.lora.files import base_linear_shapes, check_fits, check_mergeable, check_supported, open_adapter
+from sabir.lora.files import (
+    Adapter,
+    base_linear_shapes,
+    check_fits,
+    check_mergeable,
+    check_supported,
+    open_adapter,
+)
 from sabir.metrics import METRICS
-from sabir.work.bases import max_positions
+from sabir.work.bases import is_hub_name, max_positions
 
 SPARE_BYTES = 64 * 2**20  # logs, records, rows
 
@@ -38,9 +45,8 @@ def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int) -> Fi
     errors += _lengths(config, facts)
     errors += _targets(config, shapes)
     errors += _adapters(config, facts, shapes)
-    errors += _baseline(config, facts)
     errors += _disk(config, shapes, to_train, to_merge)
-    return Findings(tuple(errors), tuple(_warnings(facts)))
+    return Findings(tuple(errors), tuple(_warnings(config, facts)))
 
 
 def _metrics(config: Config, facts: Facts) -> list[InputError]:
@@ -117,7 +123,10 @@ def _token_counter(folder: Path | None):  # type: ignore[no-untyped-def]
 
 def _targets(config: Config, shapes: dict[str, tuple[int, int]]) -> list[InputError]:
     errors = []
-    for where, lora in [("lora", config.lora), *((f"data.{k}.lora", v.lora) for k, v in config.languages.items())]:
+    for where, lora in [
+        ("lora", config.lora),
+        *((f"data.{k}.lora", v.lora) for k, v in config.languages.items()),
+    ]:
         if isinstance(lora.targets, str) or (where != "lora" and lora.targets == config.lora.targets):
             continue
         leaves = sorted({name.rpartition(".")[2] for name in shapes})
@@ -144,6 +153,7 @@ def _adapters(config: Config, facts: Facts, shapes: dict[str, tuple[int, int]]) 
             adapter = open_adapter(path)
             check_supported(adapter)
             check_fits(adapter, shapes, where=f"data.{language}.adapter")
+            _check_base(adapter, config, where=f"data.{language}.adapter")
             opened[language] = adapter
         except InputError as error:
             errors.extend(error.problems())
@@ -155,20 +165,19 @@ def _adapters(config: Config, facts: Facts, shapes: dict[str, tuple[int, int]]) 
     return errors  # type: ignore[return-value]
 
 
-def _baseline(config: Config, facts: Facts) -> list[InputError]:
-    if config.baseline == "none" or not facts.adapters:
-        return []
-    return [
-        InputError(
-            "baseline",
-            f"the combined baseline needs training rows in every language, and {', '.join(facts.adapters)} "
-            "bring an adapter instead.",
-            "Write baseline: none.",
-        )
-    ]
+def _check_base(adapter: Adapter, config: Config, *, where: str) -> None:
+    """Refuse an adapter that names another base; folders of other machines say nothing, shapes must do."""
+    named, ours = adapter.base_model, config.base.partition("@")[0]
+    if named is None or named == ours or ours in named or not is_hub_name(named, config.folder):
+        return
+    raise InputError(
+        where, f"was made for {named!r}, and the base is {ours!r}.", "Give an adapter of this base."
+    )
 
 
-def _disk(config: Config, shapes: dict[str, tuple[int, int]], to_train: int, to_merge: int) -> list[InputError]:
+def _disk(
+    config: Config, shapes: dict[str, tuple[int, int]], to_train: int, to_merge: int
+) -> list[InputError]:
     per_rank = 4 * sum(rows + columns for rows, columns in shapes.values())
     rank = max(lora.rank for lora in [config.lora, *(one.lora for one in config.languages.values())])
     adapter = rank * per_rank
@@ -190,8 +199,13 @@ def _disk(config: Config, shapes: dict[str, tuple[int, int]], to_train: int, to_
     ]
 
 
-def _warnings(facts: Facts) -> list[str]:
+def _warnings(config: Config, facts: Facts) -> list[str]:
     found = []
+    if config.baseline == "combined" and facts.adapters:
+        found.append(
+            f"baseline: {', '.join(facts.adapters)} brings an adapter and no training rows, so the combined "
+            "adapter is trained without them and cannot be expected to know them."
+        )
     for language, summary in facts.rows.items():
         if summary.overlap:
             found.append(

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bars, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 
 EVERY_S = 10.0
 WORDS = {
@@ -70,8 +71,12 @@ class Progress:
         bar, names = self.jobs[step.name]
         if self.bars and bar is not None:
             finished = sum(name not in self.started_at for name in names)
-            facts = f"loss {event['loss']:.3f}" if event.get("loss") is not None else f"{finished}/{len(names)}"
-            self.bars.update(bar, completed=(finished + share) / len(names), facts=facts if event["done"] else "")
+            facts = (
+                f"loss {event['loss']:.3f}" if event.get("loss") is not None else f"{finished}/{len(names)}"
+            )
+            self.bars.update(
+                bar, completed=(finished + share) / len(names), facts=facts if event["done"] else ""
+            )
         else:
             self._tell(f"{step.name} {100 * share:.0f} %")
 
@@ -86,7 +91,9 @@ class Progress:
             if bar is not None and remaining == 0:
                 self.bars.remove_task(bar)
             elif bar is not None:
-                self.bars.update(bar, completed=1 - remaining / len(names), facts=f"{len(names) - remaining}/{len(names)}")
+                self.bars.update(
+                    bar, completed=1 - remaining / len(names), facts=f"{len(names) - remaining}/{len(names)}"
+                )
         if step.kind == "adapter":
             loss = f", loss {self.losses[step.name]:.3f}" if step.name in self.losses else ""
             self.console.print(f"  trained {step.name} in {took:.0f} s{loss}")

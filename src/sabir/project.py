@@ -84,7 +84,11 @@ class Project:
         state = self._state(facts, with_baseline=False)
         return {
             "ok": True,
-            "base": {"name": facts.base.name, "identity": facts.base.identity, "revision": facts.base.revision},
+            "base": {
+                "name": facts.base.name,
+                "identity": facts.base.identity,
+                "revision": facts.base.revision,
+            },
             "rows": {language: dict(summary.rows) for language, summary in facts.rows.items()},
             "warnings": self._inspected(facts, state),
         }
@@ -128,12 +132,21 @@ class Project:
                 while state.missing and not any(result.failed or result.interrupted for result in results):
                     listener.planned(state.assessments)
                     results.append(
-                        run(state.plan.graph, state.assessments, self.store, backend, run_id=run_id, listener=listener)
+                        run(
+                            state.plan.graph,
+                            state.assessments,
+                            self.store,
+                            backend,
+                            run_id=run_id,
+                            listener=listener,
+                        )
                     )
                     state = self._state(facts, with_baseline=with_baseline)
             finally:
                 backend.close()
-            entry = self._entry(before, state, results, facts, run_id, started, phase, changed, len(backend.slots))
+            entry = self._entry(
+                before, state, results, facts, run_id, started, phase, changed, len(backend.slots)
+            )
             entry["wall_s"] = time.perf_counter() - clock
             ledger.write(self.store, entry)
         if any(result.interrupted for result in results):
@@ -159,7 +172,9 @@ class Project:
         selected = self._selected(state)
         if selected is None or selected not in state.records:
             raise InputError(
-                str(self.config.path), "there is no selected merge yet.", f"Do `sabir run {self.config.path}` first."
+                str(self.config.path),
+                "there is no selected merge yet.",
+                f"Do `sabir run {self.config.path}` first.",
             )
         from sabir.work.predict import answer
 
@@ -203,7 +218,9 @@ class Project:
                 record = self.store.record(old["fingerprint"]) if old["name"] == step.name else None
                 if record and record["settings"] == dict(step.settings) and record["version"] == step.version:
                     then, now = record["deps"], fresh.graph.identities(step)
-                    changed = sorted(r.removeprefix("rows/") for r in {*then, *now} if then.get(r) != now.get(r))
+                    changed = sorted(
+                        r.removeprefix("rows/") for r in {*then, *now} if then.get(r) != now.get(r)
+                    )
                     return Stale(
                         record["fingerprint"],
                         f"trained on older data ({', '.join(changed)} changed since); --with-baseline trains it anew",
@@ -265,7 +282,9 @@ class Project:
         steps = step_rows(rows, after.records, price)
         paid = [step for step in steps if step["status"] == "run"]
         costs = cost_rows(paid, run=run_id, phase=phase, devices=devices, usd_per_hour=price)
-        if phase in ("update", "add") and not any(row["route"] == "combined" and row["component"] == "train" for row in costs):
+        if phase in ("update", "add") and not any(
+            row["route"] == "combined" and row["component"] == "train" for row in costs
+        ):
             costs += self._predicted(after, run_id, phase, devices)
         return {
             "id": run_id,
@@ -293,11 +312,18 @@ class Project:
         seconds = cost["wall_s"] / cost["size"] * assessment.step.size
         step = {"name": "adapter/combined", "kind": "adapter", "wall_s": seconds, "device_s": seconds}
         rows = cost_rows(
-            [step], run=run_id, phase=phase, devices=devices, usd_per_hour=self.config.prices.usd_per_hour, measured=False
+            [step],
+            run=run_id,
+            phase=phase,
+            devices=devices,
+            usd_per_hour=self.config.prices.usd_per_hour,
+            measured=False,
         )
         return [row for row in rows if row["component"] == "train"]
 
-    def _document(self, state: State, *, run_id: str | None, phase: str, changed: list[str]) -> dict[str, Any]:
+    def _document(
+        self, state: State, *, run_id: str | None, phase: str, changed: list[str]
+    ) -> dict[str, Any]:
         """The `run` document: statuses are those of the run where there was one."""
         entries = ledger.runs(self.store)
         entry = next((entry for entry in reversed(entries) if entry["id"] == run_id), None)

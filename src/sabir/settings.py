@@ -57,32 +57,37 @@ class Reader:
     """
 
     def __init__(self, file: str, lines: Mapping[KeyPath, int]):
-        self.errors: list[InputError] = []
+        self._found: list[tuple[int, InputError]] = []
         self._file = file
         self._lines = lines
         self._overridden: set[KeyPath] = set()
 
     def where(self, path: KeyPath) -> str:
         """The place of a key path in the user's words: "config.yaml, line 7: lora.rank"."""
-        nearest = [path[:length] for length in range(len(path), -1, -1)]
-        for part in nearest:
-            if part in self._overridden:
-                return f"--set {dotted(part)}" + (f": {dotted(path)}" if part != path else "")
-        line = next((self._lines[part] for part in nearest if part and part in self._lines), None)
+        option = next((part for part in _upward(path) if part in self._overridden), None)
+        if option is not None:
+            return f"--set {dotted(option)}" + (f": {dotted(path)}" if option != path else "")
+        line = self._line(path)
         return f"{self._file}, line {line}: {dotted(path)}" if line else f"{self._file}: {dotted(path)}"
+
+    def _line(self, path: KeyPath) -> int:
+        """The line of the nearest key that stands in the file; 0 when none does."""
+        return next((self._lines[part] for part in _upward(path) if part in self._lines), 0)
+
+    @property
+    def errors(self) -> list[InputError]:
+        """All complaints, in the order of the file."""
+        return [error for _, error in sorted(self._found, key=lambda one: one[0])]
 
     def has(self, path: KeyPath) -> bool:
         """Whether the key path itself stands in the file or on the command line."""
         return path in self._lines or path in self._overridden
 
     def wrong(self, path: KeyPath, message: str, fix: str = "") -> None:
-        """Keep one complaint."""
-        self.keep(InputError(self.where(path), message, fix))
-
-    def keep(self, error: InputError) -> None:
         """Keep one complaint; the same one only once."""
-        if str(error) not in map(str, self.errors):
-            self.errors.append(error)
+        error = InputError(self.where(path), message, fix)
+        if str(error) not in (str(known) for _, known in self._found):
+            self._found.append((self._line(path), error))
 
     def attempt(self, check: Callable[..., T], path: KeyPath) -> T | None:
         """What a lower layer's check gives; None, and its complaints kept, when it raises InputError.
@@ -108,7 +113,7 @@ class Reader:
             if not isinstance(inside[key], dict):
                 found = f"{dotted(path[:length])} is {shown(inside[key])} in {self._file}, not a mapping."
                 fix = "Write it out there, or set all of it."
-                self.keep(InputError(f"--set {dotted(path)}", found, fix))
+                self._found.append((0, InputError(f"--set {dotted(path)}", found, fix)))
                 return
             inside = inside[key]
         inside[path[-1]] = value
@@ -302,6 +307,11 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     return shortened(value)
+
+
+def _upward(path: KeyPath) -> list[KeyPath]:
+    """The path and what it lies in, nearest first, without the top."""
+    return [path[:length] for length in range(len(path), 0, -1)]
 
 
 _WORDS: dict[Any, str] = {

@@ -56,7 +56,7 @@ gate: {max_drop: 0.02}      # "not worse" means: not worse by more than this
 # prices: {usd_per_hour: 2.5}   # of one device; without it the tables count hours
 
 run:                        # never changes a result
-  workers: auto             # jobs side by side
+  # workers: 2              # jobs side by side; left out: one per GPU, or per core
   device: auto              # a job per GPU where there is one
   store: .sabir
 """
@@ -71,5 +71,7 @@ def write(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(TEXT, encoding="utf-8")
     except OSError as error:
-        raise InputError(str(folder), f"cannot be written ({error.strerror}).", "Choose another folder.") from error
+        raise InputError(
+            str(folder), f"cannot be written ({error.strerror}).", "Choose another folder."
+        ) from error
     return path

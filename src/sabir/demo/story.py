@@ -55,7 +55,9 @@ def write_project(folder: Path) -> Path:
                 _write(folder / "data" / language / f"{split}.jsonl", messages)
         config.write_text(CONFIG.format(labels=", ".join(LABELS), data=data), encoding="utf-8")
     except OSError as error:
-        raise InputError(str(folder), f"cannot be written ({error.strerror}).", "Choose another folder.") from error
+        raise InputError(
+            str(folder), f"cannot be written ({error.strerror}).", "Choose another folder."
+        ) from error
     return config
 
 
@@ -83,7 +85,9 @@ def play(folder: Path, *, show: Show, listener: Listener, workers: int | None = 
     path = add_german(folder)
     project = Project(config)
     planned = project.plan()
-    kept = [step["name"] for step in planned["steps"] if step["kind"] == "adapter" and step["status"] == "reused"]
+    kept = [
+        step["name"] for step in planned["steps"] if step["kind"] == "adapter" and step["status"] == "reused"
+    ]
     show(
         "Act 2: new German data arrives",
         f"{UPDATE} messages in a tone the German adapter has not seen (chat, lower case, slang) were added to {path}.\n"

@@ -46,7 +46,9 @@ def fingerprint(kind: str, version: int, settings: Mapping[str, Any], deps: Mapp
     return digest({"kind": kind, "version": version, "settings": dict(settings), "deps": dict(deps)})
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any, Any]]:
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterable[tuple[str, Any, Any]]:
     """Leaves that differ between two nested mappings: (path, old value, new value); absent is None."""
     for key in sorted({*old, *new}):
         was, now = old.get(key), new.get(key)

@@ -102,7 +102,10 @@ def _commit(
     store.commit(
         spec["fingerprint"],
         {
-            **{key: spec[key] for key in ("name", "kind", "version", "fingerprint", "settings", "deps", "parts")},
+            **{
+                key: spec[key]
+                for key in ("name", "kind", "version", "fingerprint", "settings", "deps", "parts")
+            },
             "result": dict(outcome.get("result", {})),
             "cost": {
                 "wall_s": wall_s,
@@ -145,9 +148,21 @@ def _write_event(events: Any, name: str, event: str, **facts: Any) -> None:
 def _described(error: BaseException) -> dict[str, Any]:
     trace = traceback.format_exc()
     if isinstance(error, SabirError):
-        return {"where": error.where, "message": error.message, "fix": error.fix, "user": True, "trace": trace}
+        return {
+            "where": error.where,
+            "message": error.message,
+            "fix": error.fix,
+            "user": True,
+            "trace": trace,
+        }
     if isinstance(error, OSError) and error.errno == 28:
-        return {"where": "", "message": "the disk is full.", "fix": "Free some space.", "user": True, "trace": trace}
+        return {
+            "where": "",
+            "message": "the disk is full.",
+            "fix": "Free some space.",
+            "user": True,
+            "trace": trace,
+        }
     if isinstance(error, MemoryError):
         return {"where": "", "message": "out of memory.", "fix": "", "user": True, "trace": trace}
     message = f"{type(error).__name__}: {error}".strip().rstrip(".") + "."

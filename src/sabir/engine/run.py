@@ -133,7 +133,9 @@ class _Loop:
 
     def _start_ready(self) -> None:
         while self.free:
-            ready = [s for s in self.waiting.values() if all(dep_name(d) in self.done for d in s.deps.values())]
+            ready = [
+                s for s in self.waiting.values() if all(dep_name(d) in self.done for d in s.deps.values())
+            ]
             if not ready:
                 return
             first = min(ready, key=lambda s: (s.priority, -(s.size or 0)))
@@ -247,4 +249,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-

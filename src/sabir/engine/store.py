@@ -1,10 +1,10 @@
 """The one place on disk: a folder per finished step, found by fingerprint.
 
-    steps/<fingerprint>/            complete: its record.json was there before the folder got this name
-    partial/<fingerprint>/          being written, or left by a run that was stopped (checkpoints live here)
-    jobs/<run>/<number>/            job.json, log.txt, events.jsonl of each worker process
-    runs/<id>.json                  the ledger, one file a run
-    cache/<name>.json               facts remembered by size and time of a file; safe to delete
+steps/<fingerprint>/            complete: its record.json was there before the folder got this name
+partial/<fingerprint>/          being written, or left by a run that was stopped (checkpoints live here)
+jobs/<run>/<number>/            job.json, log.txt, events.jsonl of each worker process
+runs/<id>.json                  the ledger, one file a run
+cache/<name>.json               facts remembered by size and time of a file; safe to delete
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Store:
             return None
         except ValueError as error:
             raise StoreError(
-                str(path), "the record of this step cannot be read.", "Delete its folder; the next run redoes it."
+                str(path),
+                "the record of this step cannot be read.",
+                "Delete its folder; the next run redoes it.",
             ) from error
 
     def records(self) -> Iterator[dict[str, Any]]:

@@ -67,7 +67,9 @@ def _reason(step: Step, graph: Graph, store: Store, before: str | None) -> str:
             reasons.append(f"now also stands on {dep_name(step.deps[role])}")
         else:
             dep = step.deps[role]
-            reasons.append(f"{dep.part} rows of {dep.step} changed" if isinstance(dep, Part) else f"{dep} changed")
+            reasons.append(
+                f"{dep.part} rows of {dep.step} changed" if isinstance(dep, Part) else f"{dep} changed"
+            )
     return "; ".join(reasons) or "changed"
 
 

@@ -104,9 +104,7 @@ def macro_recall(
     return _counts(predictions, targets, labels)
 
 
-def _counts(
-    predictions: Sequence[str | None], targets: Sequence[str], labels: tuple[str, ...]
-) -> np.ndarray:
+def _counts(predictions: Sequence[str | None], targets: Sequence[str], labels: tuple[str, ...]) -> np.ndarray:
     """(n, 3 * labels): per example and label 1 where hit, where predicted, where actual."""
     _check(targets, labels)
     column = {label: j for j, label in enumerate(labels)}

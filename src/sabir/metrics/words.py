@@ -74,9 +74,7 @@ def words(text: str, *, language: str) -> list[str]:
         found = itertools.chain.from_iterable(_unspaced(run) for run in found)
     else:
         # Splitters return pieces with punctuation inside now and then; the categories have the last word.
-        found = itertools.chain.from_iterable(
-            _runs(piece) for run in found for piece in splitter(run)
-        )
+        found = itertools.chain.from_iterable(_runs(piece) for run in found for piece in splitter(run))
     stem = _stemmer(primary)
     return list(found) if stem is None else [stem(word) for word in found]
 

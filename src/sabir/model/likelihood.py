@@ -39,7 +39,9 @@ def label_scores(
     for rows in by_length(prompts, batch_size):
         ids, mask = left_padded([prompts[row] for row in rows], pad_id, device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        first = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+        first = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
+        )
         start = torch.log_softmax(first.logits[:, -1].float(), dim=-1)  # (b, V)
         total = start[:, filled[:, 0]]  # (b, L)
         if width > 1:
@@ -50,7 +52,9 @@ def label_scores(
     return scores
 
 
-def _rest(model: Any, cache: Any, mask: torch.Tensor, filled: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+def _rest(
+    model: Any, cache: Any, mask: torch.Tensor, filled: torch.Tensor, real: torch.Tensor
+) -> torch.Tensor:
     """Log-probability of each label after its first token, (b, L), from the cache of the prompts."""
     n, (n_labels, width) = len(mask), filled.shape
     cache.batch_repeat_interleave(n_labels)
@@ -58,7 +62,9 @@ def _rest(model: Any, cache: Any, mask: torch.Tensor, filled: torch.Tensor, real
     seen = mask.repeat_interleave(n_labels, dim=0)
     positions = seen.sum(1, keepdim=True) + torch.arange(width - 1, device=ids.device)
     full = torch.cat([seen, real[:, :-1].repeat(n, 1)], dim=1)
-    out = model(input_ids=ids, attention_mask=full, position_ids=positions, past_key_values=cache, use_cache=True)
+    out = model(
+        input_ids=ids, attention_mask=full, position_ids=positions, past_key_values=cache, use_cache=True
+    )
     logs = torch.log_softmax(out.logits.float(), dim=-1)  # (b L, width - 1, V)
     picked = logs.gather(-1, filled[:, 1:].repeat(n, 1).unsqueeze(-1)).squeeze(-1)
     return (picked * real[:, 1:].repeat(n, 1)).sum(1).view(n, n_labels)

@@ -104,7 +104,9 @@ class TextBuilder:
             if after and after[0] in self.tokenizer.all_special_ids:
                 return after[0]
         if self.tokenizer.eos_token_id is None:
-            raise InputError("base", "the tokenizer has no end-of-text token.", "Set eos_token in its config.")
+            raise InputError(
+                "base", "the tokenizer has no end-of-text token.", "Set eos_token in its config."
+            )
         return self.tokenizer.eos_token_id
 
     def _encode(self, text: str) -> list[int]:

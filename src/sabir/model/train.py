@@ -197,8 +197,14 @@ def _right_padded(batch: Sequence[dict[str, list[int]]], pad_id: int) -> dict[st
     def filled(key: str, filler: int) -> torch.Tensor:
         return torch.tensor([row[key] + [filler] * (width - len(row[key])) for row in batch])
 
-    mask = torch.tensor([[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in batch])
-    return {"input_ids": filled("input_ids", pad_id), "attention_mask": mask, "labels": filled("labels", IGNORED)}
+    mask = torch.tensor(
+        [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in batch]
+    )
+    return {
+        "input_ids": filled("input_ids", pad_id),
+        "attention_mask": mask,
+        "labels": filled("labels", IGNORED),
+    }
 
 
 def newest_checkpoint(folder: Path) -> str | None:

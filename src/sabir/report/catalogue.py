@@ -19,7 +19,9 @@ KINDS = ("methods", "spaces", "recipes", "tasks", "metrics", "backends")
 def entries(what: str) -> list[dict[str, Any]]:
     """Name, summary, settings (name -> default, null when required) and source of each. Raises InputError."""
     if what == "backends":
-        return [{"name": name, "summary": text, "settings": {}, "source": ""} for name, text in BACKENDS.items()]
+        return [
+            {"name": name, "summary": text, "settings": {}, "source": ""} for name, text in BACKENDS.items()
+        ]
     if what == "recipes":
         from sabir.merging.recipe import RECIPES
 
@@ -33,7 +35,9 @@ def entries(what: str) -> list[dict[str, Any]]:
             for name, row in RECIPES.items()
         ]
     if what not in KINDS:
-        raise InputError("list", f"no such list: {what!r}.", f"Known are: {', '.join(KINDS)}.{did_you_mean(what, KINDS)}")
+        raise InputError(
+            "list", f"no such list: {what!r}.", f"Known are: {', '.join(KINDS)}.{did_you_mean(what, KINDS)}"
+        )
     return [_described(entry) for entry in _catalog(what)]
 
 
@@ -57,7 +61,8 @@ def _catalog(what: str) -> Iterable[Entry]:
 
 def _described(entry: Entry) -> dict[str, Any]:
     settings = {
-        name: None if setting.required else _plain(setting.default) for name, setting in entry.settings.items()
+        name: None if setting.required else _plain(setting.default)
+        for name, setting in entry.settings.items()
     }
     return {"name": entry.name, "summary": entry.summary, "settings": settings, "source": entry.source}
 
@@ -72,7 +77,10 @@ def table(what: str, found: Iterable[Mapping[str, Any]]) -> Table:
         (
             entry["name"],
             entry["summary"],
-            ", ".join(f"{name} = {value!r}" if value is not None else name for name, value in entry["settings"].items()),
+            ", ".join(
+                f"{name} = {value!r}" if value is not None else name
+                for name, value in entry["settings"].items()
+            ),
             entry["source"],
         )
         for entry in found

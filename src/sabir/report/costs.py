@@ -59,7 +59,9 @@ def cost_rows(
             durations = [step["wall_s"] for step in steps if route(step) == name and component(step) == part]
             if not durations:
                 continue
-            device_s = sum(step["device_s"] for step in steps if route(step) == name and component(step) == part)
+            device_s = sum(
+                step["device_s"] for step in steps if route(step) == name and component(step) == part
+            )
             parts.append((part, makespan(durations, devices), max(durations), device_s))
         if parts:
             parts.append(("total", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))

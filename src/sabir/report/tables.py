@@ -95,7 +95,14 @@ _VERDICTS = {
 def matrix(document: Document, split: str = "test") -> Table:
     """Every score there is: each model on each language, every metric, with its interval."""
     rows = tuple(
-        (row["model"], row["language"], row["metric"], _with_interval(row), str(row["n"]), str(row["unscored"]))
+        (
+            row["model"],
+            row["language"],
+            row["metric"],
+            _with_interval(row),
+            str(row["n"]),
+            str(row["unscored"]),
+        )
         for row in document["scores"]
         if row["split"] == split
     )
@@ -119,7 +126,9 @@ def costs(document: Document) -> Table | None:
         label = {"setup": "set-up", "update": "update", "add": "new language", "none": "other"}[phase]
         found = {(row["route"], row["component"]): row for row in here}
         train = [found.get((route, "train")) for route in ("combined", "merged")]
-        for route, row in zip(("retrain all (combined)", "one adapter a language, merged"), train, strict=True):
+        for route, row in zip(
+            ("retrain all (combined)", "one adapter a language, merged"), train, strict=True
+        ):
             if row is not None:
                 rows.append((f"{number + 1}. {label}", _route_name(route, row), *_cost_cells(row, priced)))
         if all(train):
@@ -127,8 +136,18 @@ def costs(document: Document) -> Table | None:
         for route in ("combined", "merged"):
             for component in ("merge", "search", "evaluate"):
                 if row := found.get((route, component)):
-                    name = {"merge": "merging", "search": "choosing on validation", "evaluate": "evaluating on test"}
-                    rows.append((f"{number + 1}. {label}", f"  {name[component]} ({route})", *_cost_cells(row, priced)))
+                    name = {
+                        "merge": "merging",
+                        "search": "choosing on validation",
+                        "evaluate": "evaluating on test",
+                    }
+                    rows.append(
+                        (
+                            f"{number + 1}. {label}",
+                            f"  {name[component]} ({route})",
+                            *_cost_cells(row, priced),
+                        )
+                    )
     if not rows:
         return None
     if any(not row["measured"] for row in document["costs"]):
@@ -179,11 +198,24 @@ def planned(document: Document) -> Table:
             seconds = [step["estimated_wall_s"] for step in todo]
             total = None if None in seconds else sum(seconds)
             reasons = list(dict.fromkeys(step["why"] for step in todo))
-            why = "; ".join(reasons[:2]) + (f"; and {len(reasons) - 2} more reasons" if len(reasons) > 2 else "")
+            why = "; ".join(reasons[:2]) + (
+                f"; and {len(reasons) - 2} more reasons" if len(reasons) > 2 else ""
+            )
             status = f"run {len(todo)} of {len(group)}" if todo else "reused"
-            rows.append((f"{title} ({len(group)})", status, why or "nothing they stand on has changed", duration(total)))
+            rows.append(
+                (
+                    f"{title} ({len(group)})",
+                    status,
+                    why or "nothing they stand on has changed",
+                    duration(total),
+                )
+            )
     todo = len(steps) - len(reused)
-    notes = [f"{len(reused)} steps reused, {todo} to run."] if todo else ["Nothing to do: everything is up to date."]
+    notes = (
+        [f"{len(reused)} steps reused, {todo} to run."]
+        if todo
+        else ["Nothing to do: everything is up to date."]
+    )
     for row in document["totals"]:
         if todo and row["estimated_device_s"] is not None:
             route = "retraining all" if row["route"] == "combined" else "one adapter a language"
@@ -198,7 +230,14 @@ def planned(document: Document) -> Table:
 def ran(document: Document) -> Table:
     """What the last run did with each training and merge."""
     rows = [
-        (step["name"], step["status"], step["why"], duration(step["wall_s"]), _count(step["tokens"]), _mib(step["peak_bytes"]))
+        (
+            step["name"],
+            step["status"],
+            step["why"],
+            duration(step["wall_s"]),
+            _count(step["tokens"]),
+            _mib(step["peak_bytes"]),
+        )
         for step in document["steps"]
         if step["kind"] in ("adapter", "adopted", "merged")
     ]
@@ -250,7 +289,9 @@ def _with_interval(row: Mapping[str, Any] | None) -> str:
 def _model_name(model: str, document: Document) -> str:
     if model == document["selected"]:
         return f"{model}  <- selected"
-    return {"base": "bare base model", "adapter/combined": "combined: one adapter on all data"}.get(model, model)
+    return {"base": "bare base model", "adapter/combined": "combined: one adapter on all data"}.get(
+        model, model
+    )
 
 
 def _metric_name(metric: str) -> str:
@@ -270,5 +311,12 @@ def _markdown(table: Table) -> str:
         [f"**{cell}**" if (i, j) in table.strong else cell for j, cell in enumerate(row)]
         for i, row in enumerate(table.rows)
     ]
-    body = [f"**{table.title}**", "", line(table.columns), line(["---"] * len(table.columns)), *map(line, rows), ""]
+    body = [
+        f"**{table.title}**",
+        "",
+        line(table.columns),
+        line(["---"] * len(table.columns)),
+        *map(line, rows),
+        "",
+    ]
     return "\n".join([*body, *(f"{note}\n" for note in table.notes)])

@@ -46,7 +46,9 @@ def local_folder(name: str, folder: Path) -> Path:
     if not path.is_dir():
         hint = did_you_mean(name, [EMBEDDED])
         raise InputError(
-            "base", f"{name!r} is neither a folder nor a hub name.", f"Expected a folder, org/name or embedded.{hint}"
+            "base",
+            f"{name!r} is neither a folder nor a hub name.",
+            f"Expected a folder, org/name or embedded.{hint}",
         )
     check_usable(path, name)
     return path
@@ -91,10 +93,14 @@ def check_usable(folder: Path, name: str) -> None:
     try:
         json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError("base", f"{name!r} has no readable config.json.", "Expected a model folder.") from error
+        raise InputError(
+            "base", f"{name!r} has no readable config.json.", "Expected a model folder."
+        ) from error
     if not any(path.suffix == WEIGHTS for path in folder.iterdir()):
         raise InputError(
-            "base", f"{name!r} has no .safetensors weights.", "Convert it with save_pretrained; pickles are not read."
+            "base",
+            f"{name!r} has no .safetensors weights.",
+            "Convert it with save_pretrained; pickles are not read.",
         )
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError("base", f"{name!r} has no tokenizer.", "Save its tokenizer into the same folder.")
@@ -128,4 +134,6 @@ def _sha256(path: Path) -> str:
 def max_positions(folder: Path) -> int | None:
     """The longest input the base was made for, in tokens, or None when it does not say."""
     config = json.loads((folder / "config.json").read_bytes())
-    return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    return config.get("max_position_embeddings") or config.get("text_config", {}).get(
+        "max_position_embeddings"
+    )

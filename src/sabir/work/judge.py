@@ -29,7 +29,9 @@ def judge(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
                 for x, y in zip(ours, theirs, strict=True)
             ]
             corrected = holm([difference.p for difference in found])
-            together = paired_macro(list(zip(ours, theirs, strict=True)), value, seed=SEED, level=level, resamples=resamples)
+            together = paired_macro(
+                list(zip(ours, theirs, strict=True)), value, seed=SEED, level=level, resamples=resamples
+            )
             for language, difference, p in zip(
                 [*languages, "macro"], [*found, together], [*corrected, together.p], strict=True
             ):

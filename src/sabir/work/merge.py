@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sabir.errors import InputError
-from sabir.lora.files import Adapter, check_mergeable, check_supported, open_adapter, target_names, write_adapter
+from sabir.lora.files import (
+    Adapter,
+    check_mergeable,
+    check_supported,
+    open_adapter,
+    target_names,
+    write_adapter,
+)
 from sabir.merging.recipe import Recipe, from_identity, make_recipe, merge
 from sabir.work import Outcome, Work
 
@@ -60,10 +67,14 @@ def merge_folders(
     Raises InputError for adapters that do not go together, unknown names and bad settings.
     """
     if (recipe is None) == (method is None):
-        raise InputError("merge", "expected a recipe or a method, one of the two.", "For example: --recipe ties-knots.")
+        raise InputError(
+            "merge", "expected a recipe or a method, one of the two.", "For example: --recipe ties-knots."
+        )
     if weights is not None and len(weights) != len(adapters):
         raise InputError(
-            "weights", f"there are {len(weights)} for {len(adapters)} adapters.", "Give one per adapter, in order."
+            "weights",
+            f"there are {len(weights)} for {len(adapters)} adapters.",
+            "Give one per adapter, in order.",
         )
     started = time.perf_counter()
     names = _names(adapters)
@@ -95,7 +106,8 @@ def merge_folders(
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "recipe": made.identity(),
         "adapters": [
-            {"path": str(path), "digest": opened[name].digest} for name, path in zip(names, adapters, strict=True)
+            {"path": str(path), "digest": opened[name].digest}
+            for name, path in zip(names, adapters, strict=True)
         ],
     }
 

@@ -64,7 +64,12 @@ def choose_labels(
     room = builder.max_length - max(map(len, answers))
     prompts = [builder.prompt(example.prompt, room=room)[0] for example in examples]
     scores = label_scores(
-        model, prompts, answers, pad_id=builder.tokenizer.pad_token_id, batch_size=batch_size, on_batch=on_batch
+        model,
+        prompts,
+        answers,
+        pad_id=builder.tokenizer.pad_token_id,
+        batch_size=batch_size,
+        on_batch=on_batch,
     )
     found = []
     for example, row in zip(examples, scores.tolist(), strict=True):
@@ -83,10 +88,12 @@ def write_texts(
     batch_size: int,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """The generated text for each row (None where nothing was written), and the tokens read and written."""
+    """The generated text for each row ("" where nothing was written), and the tokens read and written."""
     from sabir.model.generate import generate
 
-    prompts = [builder.prompt(example.prompt, room=builder.max_length - max_new_tokens)[0] for example in examples]
+    prompts = [
+        builder.prompt(example.prompt, room=builder.max_length - max_new_tokens)[0] for example in examples
+    ]
     answers = generate(
         model,
         prompts,

@@ -75,7 +75,9 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
             size = len(examples[-1].target.encode())
             longest = max(longest, (size, place, examples[-1].target))
         if wrong > SHOWN:
-            errors.append(InputError(f"{source.language}/{split}", f"{wrong - SHOWN} more rows are wrong likewise."))
+            errors.append(
+                InputError(f"{source.language}/{split}", f"{wrong - SHOWN} more rows are wrong likewise.")
+            )
         splits[split] = sorted(examples, key=lambda example: (example.digest, example.id))
     raise_all(errors)
     _check_not_empty(source, splits)
@@ -107,7 +109,8 @@ def _summary(splits: Mapping[str, Sequence[Example]], longest: tuple[int, str, s
         digests={split: _digest(examples, with_ids=split != "train") for split, examples in splits.items()},
         rows={split: len(examples) for split, examples in splits.items()},
         characters={
-            split: sum(len(e.prompt.text) + len(e.target) for e in examples) for split, examples in splits.items()
+            split: sum(len(e.prompt.text) + len(e.target) for e in examples)
+            for split, examples in splits.items()
         },
         overlap=sum(example.prompt.source in train for example in splits["test"]),
         longest_target=longest,
@@ -125,7 +128,9 @@ def prepare(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
         source = Source.from_json(work.args["source"])
         splits, summary = load(source, make_task(work.args["task"]["name"], work.args["task"]["settings"]))
         if dict(summary.digests) != dict(work.settings):
-            raise SabirError(f"data.{source.language}", "the files changed while the run began.", "Run again.")
+            raise SabirError(
+                f"data.{source.language}", "the files changed while the run began.", "Run again."
+            )
         for split, examples in splits.items():
             with open(work.out / f"{split}.jsonl", "w", encoding="utf-8") as file:
                 for example in examples:

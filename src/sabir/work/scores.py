@@ -49,7 +49,8 @@ def macro(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
             value = METRICS.get(metric).facts["value"]
             interval = bootstrap_macro(groups, value, seed=SEED, **_precision(work))
             unscored = sum(int(np.isnan(group).all(axis=1).sum()) for group in groups)
-            rows.append(_row(metric, interval, unscored, "mean over languages"))
+            languages = ",".join(sorted(work.inputs))
+            rows.append(_row(metric, interval, unscored, f"{metric}|mean over languages:{languages}"))
         yield work.name, {"result": {"scores": rows}}
 
 

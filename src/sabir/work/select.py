@@ -17,9 +17,13 @@ def select(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     the members' macro scores on validation, by member.
     """
     for work in works:
-        means = {member: _value(folder, member, work.settings["metric"]) for member, folder in work.inputs.items()}
+        means = {
+            member: _value(folder, member, work.settings["metric"]) for member, folder in work.inputs.items()
+        }
         ranking = sorted(means, key=lambda member: (-means[member], member))
-        best = {recipe: min(members, key=ranking.index) for recipe, members in work.settings["candidates"].items()}
+        best = {
+            recipe: min(members, key=ranking.index) for recipe, members in work.settings["candidates"].items()
+        }
         ranked = [{"model": member, "value": means[member]} for member in ranking]
         yield work.name, {"result": {"selected": ranking[0], "best": best, "ranking": ranked}}
 

@@ -63,7 +63,9 @@ def split_files(folder: Path) -> dict[str, Path]:
     """
     found = {}
     for split in SPLITS:
-        names = [folder / f"{split}{suffix}" for suffix in SUFFIXES if (folder / f"{split}{suffix}").is_file()]
+        names = [
+            folder / f"{split}{suffix}" for suffix in SUFFIXES if (folder / f"{split}{suffix}").is_file()
+        ]
         if len(names) > 1:
             listed = " and ".join(path.name for path in names)
             raise InputError(str(folder), f"both {listed} are there.", "Keep one of them.")
@@ -153,7 +155,9 @@ def _json_lines(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, Any]]
             ) from error
         if not isinstance(record, dict):
             kind = type(record).__name__
-            raise InputError(f"{path}, line {number}", f"is a {kind}; expected an object.", "One object a line.")
+            raise InputError(
+                f"{path}, line {number}", f"is a {kind}; expected an object.", "One object a line."
+            )
         yield number, record
 
 
@@ -179,7 +183,9 @@ def _row(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> Ro
         return Row(identity or _content_id(text), text, answer, instruction)
     source, target = _columns(record, fields, place)
     text = _text(record, source, place)
-    instruction = "" if source == "instruction" else _optional(record, fields.get("instruction", "instruction"), place)
+    instruction = (
+        "" if source == "instruction" else _optional(record, fields.get("instruction", "instruction"), place)
+    )
     if source == "instruction" and (extra := _optional(record, "input", place)):
         instruction, text = text, extra
     return Row(identity or _content_id(text), text, _text(record, target, place), instruction)
@@ -223,14 +229,18 @@ def _from_messages(messages: Any, place: str) -> tuple[str, str, str]:
 def _text(record: Mapping[str, Any], column: str, place: str) -> str:
     if column not in record:
         known = sorted(map(str, record))
-        raise InputError(place, f"field {column!r} is missing; the row has {known}.", "Fill it, or map your field.")
+        raise InputError(
+            place, f"field {column!r} is missing; the row has {known}.", "Fill it, or map your field."
+        )
     value = record[column]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         found = "null" if value is None else f"a {type(value).__name__}"
         raise InputError(place, f"field {column!r} is {found}; expected text.", "Drop the row or fill it.")
     text = str(value)
     if not text.strip():
-        raise InputError(place, f"field {column!r} is empty.", "Every row needs one; drop the row or fill it.")
+        raise InputError(
+            place, f"field {column!r} is empty.", "Every row needs one; drop the row or fill it."
+        )
     return text
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 
 from sabir.work import Outcome, Work
+from sabir.work.adopt import name_base
 from sabir.work.prepare import read_examples
 
 
@@ -38,7 +38,7 @@ def train(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
             on_step=lambda done, total, loss, emit=emit: emit(done, total, loss=loss),  # type: ignore[misc]
         )
         shutil.rmtree(checkpoints, ignore_errors=True)
-        name_base(work)
+        name_base(work.out / "adapter_config.json", work.args["base"])
         yield (
             work.name,
             {
@@ -52,14 +52,3 @@ def train(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
                 },
             },
         )
-
-
-def name_base(work: Work) -> None:
-    """Write the base's name and revision into adapter_config.json, which PEFT fills with a local path."""
-    path = work.out / "adapter_config.json"
-    config = json.loads(path.read_bytes())
-    config["base_model_name_or_path"] = work.args["base"]["name"]
-    config["revision"] = work.args["base"]["revision"]
-    if isinstance(config.get("target_modules"), list):
-        config["target_modules"] = sorted(config["target_modules"])  # a set in PEFT: its order changes
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
