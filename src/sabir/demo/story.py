@@ -17,7 +17,7 @@ from sabir.report.tables import duration
 Show = Callable[[str, str, Mapping[str, Any] | None], None]
 
 SEED = 7
-TRAIN, VALID, TEST, UPDATE = 320, 100, 200, 240
+TRAIN, VALID, TEST, UPDATE = 500, 80, 200, 400
 NAME = "sabir.yaml"
 
 CONFIG = """\
@@ -30,13 +30,13 @@ task:
   cue: "Topic:"
 data:
 {data}
-lora: {{rank: 16, alpha: 32, epochs: 4, learning_rate: 2e-3, batch_size: 16, max_length: 160}}
+lora: {{rank: 16, alpha: 32, epochs: 4, learning_rate: 2e-3, batch_size: 8, max_length: 160}}
 baseline: combined          # one adapter on all five languages together, to compare with
 merges:
   average: {{method: linear, scale: {{grid: [1.0, 2.0]}}}}
-  ties: {{method: ties, density: 1.0, scale: {{grid: [0.5, 1.0]}}}}
-  ties-knots: {{method: ties, space: knots, density: 1.0, scale: {{grid: [0.5, 1.0]}}}}
-  dare-ties: {{method: dare_ties, density: 0.5, scale: 0.5}}
+  ties: {{method: ties, density: 1.0, scale: {{grid: [1.0, 1.5]}}}}
+  ties-knots: {{method: ties, space: knots, density: 1.0, scale: {{grid: [1.0, 1.5]}}}}
+  dare-ties: {{method: dare_ties, density: 0.5, scale: 1.0}}
 """
 
 
