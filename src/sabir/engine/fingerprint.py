@@ -42,17 +42,17 @@ def digest(value: Any) -> str:
 
 
 def fingerprint(kind: str, version: int, settings: Mapping[str, Any], deps: Mapping[str, str]) -> str:
-    """Identity of a step: its kind, version and settings, and the identities of what it stands on, by role."""
+    """Identity of a step: kind, version and settings, and the identities of what it stands on, by role."""
     return digest({"kind": kind, "version": version, "settings": dict(settings), "deps": dict(deps)})
 
 
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 ) -> Iterable[tuple[str, Any, Any]]:
-    """Leaves that differ between two nested mappings: (path, old value, new value); absent is None."""
+    """Leaves whose canonical form differs between two nested mappings: (path, old, new); absent is None."""
     for key in sorted({*old, *new}):
         was, now = old.get(key), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             yield from differences(was, now, f"{prefix}{key}.")
-        elif was != now or type(was) is not type(now):
+        elif digest(was) != digest(now):  # == takes True for 1, and a tuple for no list
             yield f"{prefix}{key}", was, now

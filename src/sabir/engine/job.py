@@ -8,6 +8,8 @@ record), `tokens` and `peak_bytes`.
 
 from __future__ import annotations
 
+import errno
+import functools
 import importlib
 import json
 import os
@@ -24,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sabir.engine.store import Store, write_atomic
+from sabir.engine.store import Store, disk_is_full, write_atomic
 from sabir.errors import SabirError
 
 LIBRARIES = ("sabir", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
@@ -68,6 +70,8 @@ def _execute(job: Mapping[str, Any], folder: Path) -> None:
         pending = set(specs)
         before = time.perf_counter()
         for name, outcome in function(works):
+            if name not in pending:
+                raise RuntimeError(f"{job['run']} finished {name!r}, which was not asked of it or is done")
             pending.remove(name)
             wall_s = time.perf_counter() - before
             _commit(store, specs[name], job, outcome, wall_s)
@@ -98,7 +102,8 @@ def _work(spec: Mapping[str, Any], store: Store, device: str, events: Any) -> Wo
 def _commit(
     store: Store, spec: Mapping[str, Any], job: Mapping[str, Any], outcome: Mapping[str, Any], wall_s: float
 ) -> None:
-    peak = outcome.get("peak_bytes") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = outcome.get("peak_bytes") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     store.commit(
         spec["fingerprint"],
         {
@@ -129,6 +134,7 @@ def resolve(name: str) -> WorkFunction:
     return getattr(importlib.import_module(module), attribute)
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of the libraries that make results, and of Python."""
     found = {"python": platform.python_version()}
@@ -146,39 +152,28 @@ def _write_event(events: Any, name: str, event: str, **facts: Any) -> None:
 
 
 def _described(error: BaseException) -> dict[str, Any]:
-    trace = traceback.format_exc()
+    where = fix = ""
     if isinstance(error, SabirError):
-        return {
-            "where": error.where,
-            "message": error.message,
-            "fix": error.fix,
-            "user": True,
-            "trace": trace,
-        }
-    if isinstance(error, OSError) and error.errno == 28:
-        return {
-            "where": "",
-            "message": "the disk is full.",
-            "fix": "Free some space.",
-            "user": True,
-            "trace": trace,
-        }
-    if isinstance(error, MemoryError):
-        return {"where": "", "message": "out of memory.", "fix": "", "user": True, "trace": trace}
-    message = f"{type(error).__name__}: {error}".strip().rstrip(".") + "."
-    return {"where": "", "message": message, "fix": "", "user": False, "trace": trace}
+        where, message, fix = error.where, error.message, error.fix
+    elif disk_is_full(error):
+        message, fix = "the disk is full.", "Free some space."
+    elif isinstance(error, MemoryError):
+        message = "out of memory."
+    else:
+        message = f"{type(error).__name__}: {error}".strip().rstrip(".:") + "."
+    return {"where": where, "message": message, "fix": fix, "trace": traceback.format_exc()}
 
 
 def main(job_file: str) -> None:
-    """Run a job in this process and exit 0, 1 (failed) or 130 (stopped)."""
+    """Run a job in this process and exit 0, 1 (failed), 28 (failed, the disk is full) or 130 (stopped)."""
     code = 0
     try:
         execute(Path(job_file))
     except (KeyboardInterrupt, SystemExit):
         code = 130
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
-        code = 1
+        code = errno.ENOSPC if disk_is_full(error) else 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # no atexit of a forked interpreter: its threads and handles belong to the server

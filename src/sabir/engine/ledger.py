@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from sabir.engine.store import Store, write_atomic
+from sabir.engine.store import Store, read_json, write_atomic
 
 
 def new_run_id() -> str:
@@ -22,14 +22,18 @@ def write(store: Store, run: Mapping[str, Any]) -> None:
 
 def runs(store: Store) -> list[dict[str, Any]]:
     """All runs, oldest first."""
-    folder = store.path / "runs"
-    if not folder.is_dir():
-        return []
-    return [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json")) if path.name[0] != "."]
+    return [_read(path) for path in _paths(store)]
 
 
 def last(store: Store) -> dict[str, Any] | None:
     """The newest run, or None."""
-    folder = store.path / "runs"
-    paths = sorted(path for path in folder.glob("*.json") if path.name[0] != ".") if folder.is_dir() else []
-    return json.loads(paths[-1].read_bytes()) if paths else None
+    paths = _paths(store)
+    return _read(paths[-1]) if paths else None
+
+
+def _paths(store: Store) -> list[Path]:
+    return sorted((store.path / "runs").glob("*.json"))  # ids sort by time
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, "this entry of the ledger", "Delete it; only its costs are forgotten.")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sabir.engine.backends import Backend, Slot
+from sabir.engine.interrupts import on_interrupt
 from sabir.engine.steps import Graph, Step, dep_name
-from sabir.engine.store import Store, write_atomic
+from sabir.engine.store import Store, disk_is_full
 from sabir.engine.why import Assessment
+from sabir.errors import StoreError
 
 POLL_S = 0.2
 
@@ -43,7 +47,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a step failed, in a sentence, and where its log lies. `user` when the user's input is at fault."""
+    """Why a step failed, in a sentence; where its log lies; the steps that cannot run because of it."""
 
     message: str
     log: Path
@@ -53,7 +57,10 @@ class Failure:
 
 @dataclass
 class Result:
-    """How a run ended: names of the steps that ran, that failed, that were never started."""
+    """How a run ended: names of the steps that ran, that failed, that were not run.
+
+    A step with the fingerprint of one that ran is in none of these: its output is there.
+    """
 
     ran: list[str] = field(default_factory=list)
     failed: dict[str, Failure] = field(default_factory=dict)
@@ -66,7 +73,8 @@ class _Job:
     steps: list[Step]
     slot: Slot
     folder: Path
-    events_read: int = 0
+    started: float = field(default_factory=time.monotonic)
+    events_read: int = 0  # bytes
 
 
 def run(
@@ -80,9 +88,15 @@ def run(
 ) -> Result:
     """Run every step that is not in the store. A failed step takes down only what stands on it.
 
-    Ctrl-C once asks the jobs to save and end, twice kills them; the result then says `interrupted`.
+    Ctrl-C (or SIGTERM) once asks the jobs to save and end, twice kills them; the result then says
+    `interrupted`. Raises StoreError when the disk of the store is full.
     """
-    return _Loop(graph, assessments, store, backend, run_id, listener).run()
+    try:
+        return _Loop(graph, assessments, store, backend, run_id, listener).run()
+    except OSError as error:
+        if disk_is_full(error):
+            raise StoreError(str(store.path), "the disk is full.", "Free some space.") from error
+        raise
 
 
 class _Loop:
@@ -103,12 +117,16 @@ class _Loop:
         self.running: dict[Future[int], _Job] = {}
         self.alone: set[str] = set()  # steps of a failed batch, tried again one by one
         self.tries: dict[str, int] = {}
-        self.jobs = 0
+        self.folder = store.path / "jobs" / run_id
+        self.jobs = len(list(self.folder.glob("[0-9]*")))  # one run may come here twice: no folder is reused
+        self.interrupts = 0
+        self.killed = False
         self.result = Result()
 
     def run(self) -> Result:
-        while True:
-            try:
+        with on_interrupt(self._count):  # counted, not raised: none lands in the middle of the bookkeeping
+            while True:
+                self._heed_interrupts()
                 if not self.result.interrupted:
                     self._start_ready()
                 if not self.running:
@@ -118,42 +136,60 @@ class _Loop:
                     self._read_events(job)
                 for future in finished:
                     self._end(future)
-            except KeyboardInterrupt:
-                self._interrupt()
+        self.result.interrupted = self.interrupts > 0
         self.result.blocked = list(self.waiting)
         return self.result
 
-    def _interrupt(self) -> None:
-        if self.result.interrupted:
-            self.backend.kill()
-        else:
+    def _count(self, *_: object) -> None:
+        self.interrupts += 1
+
+    def _heed_interrupts(self) -> None:
+        if self.interrupts and not self.result.interrupted:
             self.result.interrupted = True
             self.backend.stop()
             self.listener.stopping()
+        if self.interrupts > 1 and not self.killed:
+            self.killed = True
+            self.backend.kill()
 
     def _start_ready(self) -> None:
-        while self.free:
-            ready = [
-                s for s in self.waiting.values() if all(dep_name(d) in self.done for d in s.deps.values())
-            ]
+        while self.free and not self.interrupts:
+            ready = sorted(self._ready(), key=lambda s: (s.priority, -(s.size or 0)))
             if not ready:
                 return
-            first = min(ready, key=lambda s: (s.priority, -(s.size or 0)))
-            batch = [s for s in ready if self._shares(s) and s.batch == first.batch] or [first]
-            batch = batch if self._shares(first) else [first]
+            batch = [step for step in ready if self._share(step, ready[0])] or ready[:1]
             self._start(batch[: math.ceil(len(batch) / len(self.free))])
 
-    def _shares(self, step: Step) -> bool:
-        return step.batch is not None and step.name not in self.alone
+    def _ready(self) -> Iterator[Step]:
+        """Steps that can start, one of each fingerprint: two jobs never write one folder."""
+        taken = {self.graph.fingerprints[step.name] for job in self.running.values() for step in job.steps}
+        for step in self.waiting.values():
+            fingerprint = self.graph.fingerprints[step.name]
+            if fingerprint not in taken and all(dep_name(d) in self.done for d in step.deps.values()):
+                taken.add(fingerprint)
+                yield step
+
+    def _share(self, step: Step, other: Step) -> bool:
+        return (
+            step.batch is not None
+            and (step.batch, step.run, step.preload) == (other.batch, other.run, other.preload)
+            and self.alone.isdisjoint((step.name, other.name))
+        )
+
+    def _twins(self, step: Step) -> list[Step]:
+        """Steps that wait, and are the same work under another name."""
+        own = self.graph.fingerprints[step.name]
+        return [other for other in self.waiting.values() if self.graph.fingerprints[other.name] == own]
 
     def _start(self, steps: list[Step]) -> None:
         slot = self.free.pop(0)
-        folder = self.store.path / "jobs" / self.run_id / f"{self.jobs:04d}"
+        folder = self.folder / f"{self.jobs:04d}"
+        folder.mkdir(parents=True)
         self.jobs += 1
         for step in steps:
             del self.waiting[step.name]
             self.tries[step.name] = self.tries.get(step.name, 0) + 1
-        write_atomic(folder / "job.json", self._job(steps, slot))
+        (folder / "job.json").write_text(json.dumps(self._job(steps, slot), indent=1), encoding="utf-8")
         job = _Job(steps, slot, folder)
         self.listener.started(steps, slot)
         self.running[self.backend.submit(folder / "job.json", slot, steps[0].preload)] = job
@@ -185,13 +221,13 @@ class _Loop:
 
     def _read_events(self, job: _Job) -> None:
         try:
-            with open(job.folder / "events.jsonl", encoding="utf-8") as file:
+            with open(job.folder / "events.jsonl", "rb") as file:
                 file.seek(job.events_read)
-                text = file.read()
+                data = file.read()
         except FileNotFoundError:
             return
-        whole = text[: text.rfind("\n") + 1]
-        job.events_read += len(whole.encode())
+        whole = data[: data.rfind(b"\n") + 1]  # the rest is still being written
+        job.events_read += len(whole)
         for line in whole.splitlines():
             event = json.loads(line)
             if event["event"] == "finished":
@@ -200,10 +236,15 @@ class _Loop:
                 self.listener.progress(self.graph[event["step"]], event)
 
     def _finish(self, step: Step) -> None:
-        if step.name not in self.done:
-            self.done.add(step.name)
-            self.result.ran.append(step.name)
-            self.listener.finished(step)
+        if step.name in self.done:
+            return
+        self.done.add(step.name)
+        self.result.ran.append(step.name)
+        self.listener.finished(step)
+        for twin in self._twins(step):
+            del self.waiting[twin.name]
+            self.done.add(twin.name)
+            self.listener.finished(twin)
 
     def _end(self, future: Future[int]) -> None:
         job = self.running.pop(future)
@@ -215,7 +256,7 @@ class _Loop:
         unfinished = [step for step in job.steps if step.name not in self.done]
         if not unfinished:
             return
-        if self.result.interrupted:
+        if self.interrupts:
             self.waiting.update({step.name: step for step in unfinished})
         elif len(unfinished) > 1:
             self.alone.update(step.name for step in unfinished)
@@ -226,10 +267,16 @@ class _Loop:
             self._fail(unfinished[0], job, future.result())
 
     def _fail(self, step: Step, job: _Job, code: int) -> None:
-        blocked = tuple(name for name in self.graph.below(step.name) if name in self.waiting)
+        same = [step, *self._twins(step)]
+        for twin in same[1:]:
+            del self.waiting[twin.name]
+        below = {name for twin in same for name in self.graph.below(twin.name)}
+        blocked = tuple(name for name in self.waiting if name in below)
         error = _read_json(job.folder / "error.json")
         if code < 0:
-            message = f"its process was killed by signal {signal.Signals(-code).name}."
+            message = f"its process was killed by signal {_signal_name(-code)}."
+        elif error is None and code == errno.ENOSPC:
+            message = "the disk is full. Free some space."
         elif error is None:
             message = f"its process ended with code {code}."
         else:
@@ -237,11 +284,17 @@ class _Loop:
             if error["where"]:
                 message = f"{error['where']}: {message}"
         log = job.folder / ("log.txt" if (job.folder / "log.txt").exists() else "error.json")
-        started = (job.folder / "job.json").stat().st_mtime
-        ended = max(path.stat().st_mtime for path in job.folder.iterdir())
-        failure = Failure(message, log, blocked, ended - started)
-        self.result.failed[step.name] = failure
-        self.listener.failed(step, failure)
+        failure = Failure(message, log, blocked, time.monotonic() - job.started)
+        for twin in same:
+            self.result.failed[twin.name] = failure
+            self.listener.failed(twin, failure)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from sabir.engine.fingerprint import fingerprint
+from sabir.engine.fingerprint import canonical, fingerprint
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,13 @@ class Step:
     Identity is `kind`, `version`, `settings` and `deps` (role -> name of a step, or a `Part` of one).
     `parts` names the parts of the output, with digests that are known before the step runs.
     A `pinned` step is an old result that stands in for this one: the fingerprint is given, nothing runs, and
-    `note` says so. Everything after that is outside the identity: `args` (paths, devices and the like), `batch` (ready steps
-    with the same key may share one job), `size` (amount of work, for estimates; steps of one kind compare),
-    `priority` (smaller starts first), `resumable` (an unfinished folder is kept for the next try), `preload`
-    (a module that is slow to import and should be there already in the process that runs the step).
+    `note` says so. Everything after that is outside the identity: `args` (paths, devices and the like),
+    `batch` (ready steps of one function with the same key may share one job), `size` (amount of work, for
+    estimates; steps of one kind compare), `priority` (smaller starts first), `resumable` (an unfinished
+    folder is kept for the next try), `preload` (a module that is slow to import and should be there already
+    in the process that runs the step).
+
+    Raises TypeError for settings that have no canonical form.
     """
 
     name: str
@@ -46,11 +49,16 @@ class Step:
     resumable: bool = False
     preload: str | None = None
 
+    def __post_init__(self) -> None:
+        settings = canonical(dict(self.settings), where=f"step {self.name!r}: settings")
+        object.__setattr__(self, "settings", cast(dict[str, Any], settings))
+
 
 class Graph:
     """Steps by name, in an order in which each stands only on earlier ones, with their fingerprints.
 
-    Raises ValueError for a missing dependency, a circle, or two steps of one name.
+    Raises ValueError for a missing dependency or part, a circle, or two steps of one name. Two names may have
+    one fingerprint (two recipes that come to the same): they are one piece of work.
     """
 
     def __init__(self, steps: Iterable[Step]):
@@ -77,6 +85,8 @@ class Graph:
             raise ValueError(f"steps stand on each other in a circle: {' -> '.join([*above, name])}")
         for dep in given[name].deps.values():
             self._place(dep_name(dep), given, (*above, name))
+            if isinstance(dep, Part) and dep.part not in given[dep.step].parts:
+                raise ValueError(f"step {name!r} stands on part {dep.part!r} of {dep.step!r}, which has none")
         self._steps[name] = given[name]
 
     def identities(self, step: Step) -> dict[str, str]:

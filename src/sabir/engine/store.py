@@ -15,7 +15,9 @@ import json
 import os
 import shutil
 import socket
+import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 from sabir.errors import StoreError
 
 RECORD = "record.json"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Store:
@@ -51,15 +54,9 @@ class Store:
         """What is known of a finished step, or None. Raises StoreError when the record is damaged."""
         path = self.folder(fingerprint) / RECORD
         try:
-            return json.loads(path.read_bytes())
-        except FileNotFoundError:
+            return read_json(path, "the record of this step", "Delete its folder; the next run redoes it.")
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError as error:
-            raise StoreError(
-                str(path),
-                "the record of this step cannot be read.",
-                "Delete its folder; the next run redoes it.",
-            ) from error
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Records of all finished steps, in no particular order."""
@@ -71,24 +68,35 @@ class Store:
                     yield record
 
     def commit(self, fingerprint: str, record: Mapping[str, Any]) -> Path:
-        """Make a partial folder a finished one: record last, then one rename.
+        """Make a partial folder a finished one: record last, all of it on the disk, then one rename.
 
-        If the step was finished by somebody else meanwhile, theirs stays and ours is dropped.
+        If the step was finished by somebody else meanwhile, theirs stays and ours is dropped. The rename
+        itself is not forced to the disk: if the power fails before it gets there, the step is redone.
         """
         partial = self.path / "partial" / fingerprint
         final = self.folder(fingerprint)
-        write_atomic(partial / RECORD, record)
-        for file in partial.rglob("*"):
-            if file.is_file():
-                _fsync(file)
+        try:
+            (partial / RECORD).write_text(_text(record), encoding="utf-8")
+        except FileNotFoundError:
+            if self.has(fingerprint):
+                return final
+            raise
+        paths = [path for path in (*partial.rglob("*"), partial) if not path.is_symlink()]
+        with ThreadPoolExecutor(
+            8
+        ) as pool:  # at once they share a commit of the file system: 14 -> 3 ms a step
+            list(pool.map(_fsync, paths))
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(partial, final)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            shutil.rmtree(partial)
-        _fsync(final.parent)
+            if self.has(fingerprint):
+                shutil.rmtree(partial)
+            else:  # a folder that lost its record
+                shutil.rmtree(final)
+                os.rename(partial, final)
         return final
 
     def cached(self, name: str) -> dict[str, Any]:
@@ -105,10 +113,15 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for one run. Raises StoreError when another run holds it; a dead run holds nothing."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        path = self.path / "lock"
-        with open(path, "a+", encoding="utf-8") as file:
+        """Hold the store for one run; a dead run holds nothing. Raises StoreError when another holds it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise StoreError(
+                str(self.path), f"cannot be written: {error.strerror}.", "Choose another store, or free it."
+            ) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -124,15 +137,39 @@ class Store:
 
 
 def write_atomic(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
+    """Write JSON so that a reader sees the old file or the whole new one, whoever else writes it."""
+    text = _text(value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path, what: str, fix: str) -> dict[str, Any]:
+    """The JSON object in a file of the store. Raises StoreError when it is damaged, OSError when absent."""
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise StoreError(str(path), f"{what} cannot be read.", fix) from error
+    if not isinstance(value, dict):
+        raise StoreError(str(path), f"{what} cannot be read.", fix)
+    return value
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """True for an OSError that says so, and for what libraries make of one (safetensors, torch)."""
+    return (isinstance(error, OSError) and error.errno in FULL) or "No space left on device" in str(error)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
 def _fsync(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sabir.engine.fingerprint import differences
 from sabir.engine.steps import Graph, Part, Step, dep_name
 from sabir.engine.store import Store
+from sabir.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,14 @@ def assess(graph: Graph, store: Store, previous: Mapping[str, str]) -> dict[str,
 
     Args:
         previous: fingerprints of the last run, by step name; a changed field is found by comparing with them.
+    Raises StoreError when a record is damaged, or a pinned result is gone: nothing can make it again.
     """
     found: dict[str, Assessment] = {}
     for step in graph:
         fingerprint = graph.fingerprints[step.name]
         record = store.record(fingerprint)
+        if record is None and step.pinned is not None:
+            raise StoreError(str(store.folder(fingerprint)), f"the old result of {step.name} is gone.")
         if record is not None:
             status, why = "reused", step.note or "nothing it stands on has changed"
         else:
@@ -51,10 +55,11 @@ def _reason(step: Step, graph: Graph, store: Store, before: str | None) -> str:
     reasons = []
     if old["kind"] != step.kind or old["version"] != step.version:
         reasons.append(f"sabir computes {step.kind!r} anew (version {old['version']} -> {step.version})")
-    if not step.parts:  # where there are parts, their digests are the settings: named below in words
-        for path, was, now in differences(old["settings"], step.settings):
+    parts = {*old["parts"], *step.parts}  # their digests are settings too: named below in words
+    for path, was, now in differences(old["settings"], step.settings):
+        if path not in parts:
             reasons.append(f"{path}: {_short(was)} -> {_short(now)}")
-    changed_parts = [part for part, digest in step.parts.items() if old["parts"].get(part) != digest]
+    changed_parts = [part for part in sorted(parts) if old["parts"].get(part) != step.parts.get(part)]
     if changed_parts:
         reasons.append(f"{', '.join(changed_parts)} rows changed")
     identities = graph.identities(step)

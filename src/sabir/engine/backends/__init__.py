@@ -1,8 +1,9 @@
 """Where jobs run. A backend has some slots and takes jobs; it knows nothing of steps.
 
-`submit(job_file, slot, preload)` returns a future that ends with the exit code of the job (0 done, 1 failed,
-negative: killed by that signal, 130 stopped); `preload` names a module that is slow to import. `stop()` asks running jobs to save and end; `kill()` ends
-them at once; `close()` gives everything back.
+`submit(job_file, slot, preload)` returns a future that ends with the exit code of the job (see
+`sabir.engine.job.main`; negative: killed by that signal); `preload` names a module that is slow to import.
+`stop()` asks running jobs to save and end; `kill()` ends them at once; `close()` does so too, and gives
+everything back.
 """
 
 from __future__ import annotations

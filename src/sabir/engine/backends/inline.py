@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import Future
 from pathlib import Path
 
 from sabir.engine import job
 from sabir.engine.backends import Slot
+from sabir.engine.interrupts import on_interrupt
 
 
 class InlineBackend:
-    """One slot, no processes; a job is done when `submit` returns."""
+    """One slot, no processes; a job is done when `submit` returns. Ctrl-C ends the running one at once."""
 
     def __init__(self, device: str = "cpu"):
         self.slots = (Slot(device, device),)
@@ -18,8 +20,12 @@ class InlineBackend:
     def submit(self, job_file: Path, slot: Slot, preload: str | None) -> Future[int]:
         future: Future[int] = Future()
         try:
-            job.execute(job_file)
-        except Exception:  # said in error.json, which the caller reads
+            with on_interrupt(signal.default_int_handler):
+                job.execute(job_file)
+        except KeyboardInterrupt:
+            future.set_result(130)
+            signal.raise_signal(signal.SIGINT)  # the caller hears of it as it hears of any other
+        except (Exception, SystemExit):  # said in error.json, which the caller reads
             future.set_result(1)
         else:
             future.set_result(0)

@@ -1,7 +1,7 @@
 """The fork server behind `LocalBackend`: imports once, then forks a process per job.
 
-Reads one JSON line per order on standard input (`run`, `stop`, `kill`), answers one line per finished job
-on standard output. When standard input closes it kills its jobs and ends.
+Reads one JSON line per order on standard input (`run`, `stop`), answers one line per finished job on
+standard output. When standard input closes it kills its process group: its jobs, theirs, and itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ import os
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
+from typing import TextIO
+
+from sabir.engine import job
 
 PR_SET_PDEATHSIG = 1
 
@@ -26,11 +30,21 @@ def main(preload: list[str]) -> None:
     os.dup2(2, 1)  # whatever an import prints goes to the log, not among the answers
     for module in preload:
         importlib.import_module(module)
+    job.versions()  # remembered by all that are forked
+    jobs: dict[int, int] = {}
+    try:
+        _serve(jobs, answers)
+    finally:
+        _signal(jobs, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # no group of its own when started by hand
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _serve(jobs: dict[int, int], answers: TextIO) -> None:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write)
-    jobs: dict[int, int] = {}
     orders = b""
     while True:
         ready, _, _ = select.select([0, wake_read], [], [])
@@ -40,18 +54,17 @@ def main(preload: list[str]) -> None:
         if 0 in ready:
             data = os.read(0, 65536)
             if not data:
-                _signal(jobs, signal.SIGKILL)
                 return
             *lines, orders = (orders + data).split(b"\n")
             for line in lines:
                 order = json.loads(line)
                 if order["do"] == "run":
-                    jobs[_fork(order)] = order["number"]
+                    jobs[_fork(order, answers)] = order["number"]
                 else:
-                    _signal(jobs, signal.SIGTERM if order["do"] == "stop" else signal.SIGKILL)
+                    _signal(jobs, signal.SIGTERM)
 
 
-def _fork(order: dict) -> int:
+def _fork(order: dict, answers: TextIO) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid:
@@ -66,16 +79,17 @@ def _fork(order: dict) -> int:
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
+        os.close(answers.fileno())  # the coordinator hears the server's end, and not only the jobs'
         os.environ.update(order["env"])
         _cap_threads(order["env"].get("OMP_NUM_THREADS"))
-        from sabir.engine import job
-
         job.main(str(job_file))
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)
 
 
-def _answer(jobs: dict[int, int], answers) -> None:
+def _answer(jobs: dict[int, int], answers: TextIO) -> None:
     while jobs:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:

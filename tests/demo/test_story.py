@@ -1,0 +1,55 @@
+"""The demo, act by act, on fewer messages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sabir.demo import story
+from sabir.engine.run import Listener
+from sabir.errors import InputError
+from sabir.project import Project
+
+
+@pytest.mark.slow
+def test_the_demo_tells_its_story_and_reuses_what_did_not_change(tmp_path, monkeypatch):
+    for name, size in {"TRAIN": 16, "VALID": 8, "TEST": 8, "UPDATE": 8}.items():
+        monkeypatch.setattr(story, name, size)
+    scenes = []
+    story.play(
+        tmp_path / "demo",
+        show=lambda title, text, document: scenes.append((title, text, document)),
+        listener=Listener(),
+        workers=2,
+    )
+    titles = [title for title, _, _ in scenes if title]
+    assert [title.partition(":")[0] for title in titles] == ["Act 1", "Act 2", "Act 3"]
+    first, second = (document for _, _, document in scenes if document is not None)
+    trained = {step["name"] for step in second["steps"] if step["kind"] == "adapter" and step["status"] == "run"}
+    assert trained == {"adapter/de"}
+    assert first["run"]["phase"] == "setup"
+    assert second["run"] | {"id": None} == {"id": None, "phase": "update", "languages_changed": ["de"]}
+    assert {row["measured"] for row in second["costs"] if row["run"] == second["run"]["id"]} == {True, False}
+    assert not [step for step in Project(tmp_path / "demo" / story.NAME).plan()["steps"] if step["status"] == "run"]
+
+
+def test_the_demo_project_is_one_that_check_accepts(tmp_path):
+    config = story.write_project(tmp_path / "demo")
+    document = Project(config).check()
+    assert document["rows"]["ja"] == {"train": story.TRAIN, "valid": story.VALID, "test": story.TEST}
+    assert document["warnings"] == []
+
+
+def test_the_demo_overwrites_nothing(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(InputError, match="is not empty"):
+        story.write_project(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_new_german_data_is_appended_and_breaks_no_line(tmp_path):
+    story.write_project(tmp_path / "demo")
+    rows = [json.loads(line) for line in story.add_german(tmp_path / "demo").read_text("utf-8").splitlines()]
+    assert len(rows) == story.TRAIN + story.UPDATE
+    assert len({row["input"] for row in rows}) == len(rows)

@@ -1,0 +1,226 @@
+"""Toy work, importable by worker processes, and the few lines that run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sabir.engine.backends import Backend
+from sabir.engine.backends.local import LocalBackend, cpu_slots
+from sabir.engine.job import Work
+from sabir.engine.run import Listener, Result, run
+from sabir.engine.steps import Graph, Step
+from sabir.engine.store import Store
+from sabir.engine.why import Assessment, assess
+from sabir.errors import InputError
+
+HERE = Path(__file__).parent
+ENV = {"PYTHONPATH": str(HERE)}
+
+# --- what steps do ---------------------------------------------------------------------------------------
+
+Outcomes = Iterator[tuple[str, Mapping[str, Any]]]
+
+
+def note(work: Work, text: str) -> None:
+    """Append a line to the file that the test reads."""
+    if "diary" in work.args:
+        with open(work.args["diary"], "a") as file:
+            file.write(text + "\n")
+
+
+def fill(works: Sequence[Work]) -> Outcomes:
+    """Write the settings and what stands below into one file."""
+    for work in works:
+        below = {role: (folder / "out.txt").read_text() for role, folder in work.inputs.items()}
+        (work.out / "out.txt").write_text(json.dumps({"settings": dict(work.settings), "below": below}))
+        note(work, work.name)
+        work.emit(1, 1, loss=0.5)
+        yield work.name, {"result": {"value": work.settings.get("value")}, "tokens": 7}
+
+
+def together(works: Sequence[Work]) -> Outcomes:
+    """Note which steps share a job; a step with `fail` in its arguments raises."""
+    note(works[0], "+".join(work.name for work in works))
+    for work in works:
+        if work.args.get("fail"):
+            raise ValueError(f"{work.name} is broken")
+        (work.out / "out.txt").write_text("x")
+        yield work.name, {}
+
+
+def slow(works: Sequence[Work]) -> Outcomes:
+    """Take some seconds, with the process id in the diary."""
+    for work in works:
+        note(work, str(os.getpid()))
+        time.sleep(work.args.get("seconds", 60))
+        (work.out / "out.txt").write_text("x")
+        yield work.name, {}
+
+
+def graceful(works: Sequence[Work]) -> Outcomes:
+    """On SIGTERM save something and end, as a training does; go on from it the next time."""
+    (work,) = works
+    if (work.out / "checkpoint").exists():
+        (work.out / "out.txt").write_text("x")
+        yield work.name, {"result": {"resumed": True}}
+        return
+
+    def save(*_: object) -> None:
+        (work.out / "checkpoint").write_text("half")
+        raise SystemExit(130)
+
+    signal.signal(signal.SIGTERM, save)
+    note(work, "ready")
+    time.sleep(60)
+
+
+def stubborn(works: Sequence[Work]) -> Outcomes:
+    """Does not heed SIGTERM, and has a child of its own."""
+    (work,) = works
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    note(work, f"{os.getpid()} {child.pid}")
+    time.sleep(60)
+    yield work.name, {}
+
+
+def die(works: Sequence[Work]) -> Outcomes:
+    """Be killed, as by the out-of-memory killer, as often as `deaths` says."""
+    (work,) = works
+    note(work, "tried")
+    if len(Path(work.args["diary"]).read_text().split()) <= work.args["deaths"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield work.name, {}
+
+
+def killed_server(works: Sequence[Work]) -> Outcomes:
+    """Kill the server that forked this process."""
+    (work,) = works
+    note(work, "tried")
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+    yield work.name, {}
+
+
+def wrong(works: Sequence[Work]) -> Outcomes:
+    """Raise what `error` names."""
+    (work,) = works
+    note(work, "tried")
+    print("something in the log")
+    raise {
+        "value": ValueError("no such number"),
+        "input": InputError("data/ja.jsonl, line 412", "field 'output' is empty.", "Drop the row."),
+        "full": OSError(28, "No space left on device"),
+        "full in a library": RuntimeError("I/O error: No space left on device (os error 28)"),
+        "exit": SystemExit(3),
+    }[work.args["error"]]
+    yield
+
+
+def absent(works: Sequence[Work]) -> Outcomes:
+    """Finish nothing."""
+    yield from ()
+
+
+def stranger(works: Sequence[Work]) -> Outcomes:
+    """Finish what was not asked for."""
+    yield "somebody", {}
+
+
+def surroundings(works: Sequence[Work]) -> Outcomes:
+    """Say in which environment this runs."""
+    for work in works:
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "COLOUR", "SHARED")
+        result = {name: os.environ.get(name) for name in names}
+        result["preloaded"] = "toys_preload" in sys.modules
+        yield work.name, {"result": result}
+
+
+# --- running it ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Heard(Listener):
+    """A listener that remembers what happened, in words."""
+
+    said: list[str] = field(default_factory=list)
+
+    def started(self, steps: list[Step], slot: Any) -> None:
+        self.said.append("start " + "+".join(step.name for step in steps))
+
+    def progress(self, step: Step, event: Mapping[str, Any]) -> None:
+        self.said.append(f"progress {step.name} {event['done']}/{event['total']}")
+
+    def finished(self, step: Step) -> None:
+        self.said.append(f"finish {step.name}")
+
+    def failed(self, step: Step, failure: Any) -> None:
+        self.said.append(f"fail {step.name}")
+
+    def stopping(self) -> None:
+        self.said.append("stopping")
+
+
+def step(name: str, function: str = "fill", **rest: Any) -> Step:
+    """A step with a fingerprint of its own, running a function of this module."""
+    rest.setdefault("settings", {"value": name})
+    return Step(name=name, kind="toy", run=f"toys:{function}", **rest)
+
+
+def local(store: Store, workers: int = 1, env: Mapping[str, str] | None = None) -> LocalBackend:
+    env = {**ENV, **(env or {})}
+    return LocalBackend(cpu_slots(workers, workers), env=env, log=store.path / "server.txt")
+
+
+def do(
+    steps: Sequence[Step],
+    store: Store,
+    backend: Backend,
+    *,
+    run_id: str = "run",
+    listener: Listener | None = None,
+) -> Result:
+    """Run steps on a backend that is closed afterwards."""
+    graph = Graph(steps)
+    try:
+        return run(
+            graph, looked_at(graph, store), store, backend, run_id=run_id, listener=listener or Heard()
+        )
+    finally:
+        backend.close()
+
+
+def looked_at(graph: Graph, store: Store) -> dict[str, Assessment]:
+    return assess(graph, store, {})
+
+
+def wait_for(condition: Any, seconds: float = 20.0) -> Any:
+    """The first true value of `condition()`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise TimeoutError("it did not happen")
+
+
+def alive(pid: int) -> bool:
+    """False for processes that ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
