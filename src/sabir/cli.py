@@ -19,6 +19,10 @@ from sabir.errors import InputError, SabirError
 if TYPE_CHECKING:
     from sabir.report.tables import Table
 
+INTERRUPTED = 130
+KEPT_WHOLE = 22  # columns up to this width are not folded: numbers, intervals, short names
+_SPLITS = ("train", "valid", "test")
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -33,10 +37,18 @@ ConfigPath = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 Override = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="a setting in place of the file's, as lora.epochs=5"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="a setting in place of the file's, as lora.epochs=5; may be given several times",
+    ),
 ]
 WithBaseline = Annotated[
-    bool, typer.Option("--with-baseline", help="train the combined baseline again if its data changed")
+    bool,
+    typer.Option(
+        "--with-baseline",
+        help="train the combined baseline again if its data changed (else the old one stands in)",
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="jobs side by side (default: one per GPU or core)")
@@ -53,8 +65,8 @@ def demo(
     """Write a small five-language project into DIR and run it: no network, no GPU, a few minutes."""
     from sabir.demo.story import play
 
-    with _interruptible():
-        play(directory, show=_show_scene, listener=_listener(), workers=workers)
+    with _interruptible(), _progress() as listener:
+        play(directory, show=_show_scene, listener=listener, workers=workers)
 
 
 @app.command()
@@ -75,9 +87,11 @@ def check(config: ConfigPath, override: Override = None, as_json: AsJson = False
     if as_json:
         return _print_json(document)
     for warning in document["warnings"]:
-        _say(f"warning: {warning}")
-    rows = ", ".join(f"{language} {sum(counts.values())}" for language, counts in document["rows"].items())
-    _say(f"{config} is fine. Rows: {rows}. Base: {document['base']['name']}.")
+        _warn(warning)
+    for language, counts in document["rows"].items():
+        splits = ", ".join(f"{counts[split]:,} {split}" for split in _SPLITS if split in counts)
+        _say(f"{language}: {splits} rows")
+    _say(f"{config} is fine; its base is {document['base']['name']}. See what would run: sabir plan {config}")
 
 
 @app.command()
@@ -93,6 +107,8 @@ def plan(
         return _print_json(document)
     from sabir.report.tables import planned
 
+    for warning in document["warnings"]:
+        _warn(warning)
     _print_table(planned(document))
 
 
@@ -106,12 +122,12 @@ def run(
 ) -> None:
     """Do what is missing: train, merge, score, select. Ctrl-C once saves and stops; the next run goes on."""
     project = _project(config, override)
-    with _interruptible():
-        document = project.run(with_baseline=with_baseline, workers=workers, listener=_listener())
+    with _interruptible(), _progress() as listener:
+        document = project.run(with_baseline=with_baseline, workers=workers, listener=listener, warn=_warn)
     if as_json:
         return _print_json(document)
-    if document["run"]["phase"] == "none" and not any(step["status"] == "run" for step in document["steps"]):
-        _say("Nothing to do: everything is up to date.")
+    if document["run"]["id"] is None:
+        _say("Nothing to do: everything is up to date.\n")
     _print_results(document)
 
 
@@ -122,21 +138,30 @@ def show(
         bool, typer.Option("--scores", help="every model on every language, all metrics")
     ] = False,
     steps: Annotated[bool, typer.Option("--steps", help="what each training and merge took")] = False,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare", metavar="A B", help="two models on the same test rows, as merged/ties base"
+        ),
+    ] = None,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
     """Show quality, time and cost as they stand."""
-    document = _project(config, override).show()
+    document = _project(config, override).show(compare=compare)
     if as_json:
         return _print_json(document)
-    if scores or steps:
-        from sabir.report.tables import matrix, ran
+    if document["run"]["id"] is None:
+        return _say(f"Nothing has been run yet. Start with: sabir run {config}")
+    from sabir.report.tables import compared, matrix, ran
 
-        for wanted, table in ((scores, matrix), (steps, ran)):
-            if wanted:
-                _print_table(table(document))
-        return None
-    _print_results(document)
+    for wanted, table in ((scores, matrix), (steps, ran), (compare, compared)):
+        if wanted:
+            _print_table(table(document))
+    if not (scores or steps or compare):
+        _print_results(document)
+    if document["pending"]:
+        _say(f"{document['pending']} steps are missing or out of date. See why: sabir plan {config}")
 
 
 @app.command()
@@ -157,7 +182,7 @@ def predict(
     if as_json:
         return _print_json({"predictions": answers})
     for answer in answers:
-        print(answer["prediction"])
+        _say(answer["prediction"])
 
 
 @app.command()
@@ -225,40 +250,47 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False,
 ) -> None:
     if version:
-        print(f"sabir {__version__}")
+        _say(f"sabir {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
     """Run the command line; every error of the user's is a sentence, never a traceback."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="sabir")
     except SabirError as error:
         code = _complain(error)
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the next run goes on from there.", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = INTERRUPTED
     except Exception as error:
-        if not hasattr(error, "format_message"):  # a click error: a wrong option or a missing argument
+        if type(error).__name__ == "Abort":  # Ctrl-C, as older versions of typer say it
+            code = INTERRUPTED
+        elif hasattr(error, "format_message"):  # typer's own: a wrong option, a missing argument
+            error.show(sys.stderr)  # type: ignore[attr-defined]
+            code = 2
+            if "--json" in sys.argv:
+                _print_errors([InputError("", error.format_message())])
+        else:
             raise
-        error.show(sys.stderr)  # type: ignore[attr-defined]
-        code = 2
+    if code == INTERRUPTED:
+        print("stopped; what was finished is kept, and the next run goes on from there.", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(error: SabirError) -> int:
     if "--json" in sys.argv:
-        problems = [
-            {"kind": one.kind, "where": one.where, "message": one.message, "fix": one.fix}
-            for one in error.problems()
-        ]
-        _print_json({"error": problems[0], "errors": problems})
+        _print_errors(error.problems())
     for one in error.problems():
         print(one, file=sys.stderr)
     return error.exit_code
+
+
+def _print_errors(errors: Sequence[SabirError]) -> None:
+    """The error document: the first one, and all of them."""
+    problems = [
+        {"kind": one.kind, "where": one.where, "message": one.message, "fix": one.fix} for one in errors
+    ]
+    _print_json({"error": problems[0], "errors": problems})
 
 
 def _project(config: Path, override: Sequence[str] | None) -> Any:
@@ -306,11 +338,19 @@ def _interruptible() -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    print(text)
+    """A line on standard output. A reader that has seen enough (`sabir show | head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _warn(warning: str) -> None:
+    print(f"warning: {warning}", file=sys.stderr)
 
 
 def _print_json(document: Mapping[str, Any]) -> None:
-    print(json.dumps(document, ensure_ascii=False, indent=1))
+    _say(json.dumps(document, ensure_ascii=False, indent=1))
 
 
 def _print_results(document: Mapping[str, Any]) -> None:
@@ -323,34 +363,55 @@ def _print_results(document: Mapping[str, Any]) -> None:
 
 def _print_table(table: Table) -> None:
     from rich import box
-    from rich.console import Console
+    from rich.cells import cell_len
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(title=Text(table.title, style="bold"), box=box.SIMPLE_HEAD, title_justify="left")
-    for number, column in enumerate(table.columns):
-        drawn.add_column(column, overflow="fold", justify="left" if number == 0 else "default")
+    console = _console()
+    drawn = RichTable(
+        title=Text(table.title, style="bold"),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    widest = [max(map(cell_len, cells)) for cells in zip(*table.rows, strict=True)] or [0] * len(
+        table.columns
+    )
+    kept = [width if width <= KEPT_WHOLE else None for width in widest]
+    if sum((width or 8) + 2 for width in kept) > console.width:  # else the table would be cut off
+        kept = [None] * len(kept)
+    for name, width in zip(table.columns, kept, strict=True):
+        drawn.add_column(name, overflow="fold", min_width=width)
     for i, row in enumerate(table.rows):
         drawn.add_row(
             *(Text(cell, style="bold green" if (i, j) in table.strong else "") for j, cell in enumerate(row))
         )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(drawn)
-    for note in table.notes:
-        console.print(Text(note))
-    console.print()
+    with console.capture() as captured:
+        console.print(drawn)
+        for note in table.notes:
+            console.print(Text(note))
+    _say("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+
+
+def _console() -> Any:
+    """A console as wide as the terminal; wide enough for every table where there is none."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def _show_scene(title: str, text: str, document: Mapping[str, Any] | None) -> None:
     """One scene of the demo: a heading, a few sentences, and the tables when there are any."""
-    from rich.console import Console
     from rich.rule import Rule
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-    if title:
-        console.print()
-        console.print(Rule(title, align="left", style="bold cyan"))
-    console.print(text)
+    console = _console()
+    with console.capture() as captured:
+        if title:
+            console.print()
+            console.print(Rule(title, align="left", style="bold cyan"))
+        console.print(text)
+    _say(captured.get().rstrip("\n"))
     if document is not None:
         _print_results(document)
 
@@ -371,7 +432,13 @@ def _module_progress() -> Any:
     return show_progress
 
 
-def _listener() -> Any:
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """What draws a run on standard error; taken off the screen however the run ends."""
     from sabir.progress import Progress
 
-    return Progress(sys.stderr)
+    progress = Progress(sys.stderr)
+    try:
+        yield progress
+    finally:
+        progress.close()

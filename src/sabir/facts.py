@@ -116,7 +116,8 @@ def _base(
         if same is not None and not with_folder:
             return same, None, {}
         folder, commit = bases.hub_folder(config.base, same.revision if same else None)
-        found, files = PinnedBase(config.base, f"commit:{commit}", commit), {}
+        found = PinnedBase(config.base, f"commit:{commit}", commit)
+        files: dict[str, Any] = {}
     else:
         folder = bases.local_folder(config.base, config.folder)
         identity, files = bases.digest_of(folder, memory)
@@ -124,7 +125,8 @@ def _base(
     if same is not None and same.identity != found.identity:
         raise InputError(
             "base",
-            f"{config.base!r} is not the model that {LOCK} pins ({same.identity[:19]}, now {found.identity[:19]}).",
+            f"{config.base!r} is not the model that {LOCK} pins "
+            f"({same.identity[:19]}, now {found.identity[:19]}).",
             f"Restore it; or delete {LOCK} to train everything on the new one.",
         )
     return found, folder, files

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sabir.errors import InputError
-from sabir.strict_yaml import load
+from sabir.strict_yaml import load, read_text
 
 NAME = "sabir.lock"
 HEADER = "# Written by sabir. Commit it with the config: it pins what the results stand on.\n"
@@ -37,7 +37,7 @@ def read(config: Path) -> PinnedBase | None:
     path = path_of(config)
     if not path.is_file():
         return None
-    data, _ = load(path.read_text(encoding="utf-8"), where=str(path))
+    data, _ = load(read_text(path), where=str(path))
     base = data.get("base") if isinstance(data, Mapping) else None
     if not isinstance(base, Mapping) or not isinstance(base.get("identity"), str):
         raise InputError(
@@ -47,14 +47,19 @@ def read(config: Path) -> PinnedBase | None:
 
 
 def write(config: Path, base: PinnedBase) -> None:
-    """Write the lock if it says something new."""
+    """Write the lock if it says something new. Raises InputError where it cannot be written."""
     text = HEADER + "base:\n" + "".join(f"  {key}: {_quoted(value)}\n" for key, value in vars(base).items())
     path = path_of(config)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise InputError(
+            str(path), f"cannot be written ({error.strerror}).", "It must stand beside the config."
+        ) from error
 
 
 def _quoted(value: Any) -> str:

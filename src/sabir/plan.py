@@ -15,6 +15,7 @@ from typing import Any
 from sabir.catalog import non_default
 from sabir.config import Config, LoraConfig, MergeConfig, members
 from sabir.engine.steps import Graph, Part, Step
+from sabir.errors import InputError, raise_all
 from sabir.facts import Facts
 from sabir.merging.recipe import make_recipe
 
@@ -49,18 +50,27 @@ VERSIONS = {
 
 @dataclass(frozen=True)
 class Stale:
-    """A combined baseline trained on older data, which stands in until `--with-baseline` asks for a new one."""
+    """A combined baseline of older data, which stands in until `--with-baseline` asks for a new one."""
 
     fingerprint: str
     note: str
 
 
 @dataclass(frozen=True)
+class Later:
+    """A step that waits for the selection: what stands there is planned when it is known."""
+
+    name: str
+    kind: str
+    size: float | None
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The steps that are known, the names of those that wait for the selection, and the models by name."""
+    """The steps that are known, those that wait for the selection, and the models by name."""
 
     graph: Graph
-    later: tuple[str, ...]
+    later: tuple[Later, ...]
     merges: tuple[str, ...]
     reported: tuple[str, ...]
 
@@ -71,6 +81,7 @@ def plan(config: Config, facts: Facts, *, selection: Mapping[str, Any] | None, s
     Args:
         selection: result of the `select` step if it is known: the chosen member of each recipe.
         stale: an older combined baseline to score in place of training a new one.
+    Raises InputError when two languages or two merges are the same.
     """
     return _Planner(config, facts).plan(selection, stale)
 
@@ -78,6 +89,11 @@ def plan(config: Config, facts: Facts, *, selection: Mapping[str, Any] | None, s
 def combined_step(config: Config, facts: Facts) -> Step | None:
     """The step that trains the combined baseline, or None when the config asks for none."""
     return _Planner(config, facts).combined() if config.baseline == "combined" else None
+
+
+def comparison(config: Config, facts: Facts, a: str, b: str) -> Step:
+    """The step that compares two models of the user's choice; it stands on their scores on the test rows."""
+    return _Planner(config, facts).judged([[a, b]])
 
 
 class _Planner:
@@ -108,27 +124,27 @@ class _Planner:
         everyone = [name for names in candidates.values() for name in names]
         for model in everyone:
             steps += self.evaluation(model, "valid")
-        later: list[str] = []
+        later: list[Later] = []
         if everyone:
             steps.append(self.select(candidates))
             if selection is None:
                 models += [names[0] for names in candidates.values() if len(names) == 1]
                 open_grids = [recipe for recipe, names in candidates.items() if len(names) > 1]
-                later += [
-                    f"{kind}/merged/{recipe}[*]/{language}/test"
-                    for recipe in open_grids
-                    for kind in ("outputs", "scores")
-                    for language in self.languages
-                ]
-                later += [f"scores/merged/{recipe}[*]/macro/test" for recipe in open_grids]
-                later.append("comparisons")
+                for recipe in open_grids:
+                    later += [
+                        Later(step.name, step.kind, step.size)
+                        for step in self.evaluation(f"merged/{recipe}[*]", "test")
+                    ]
+                later.append(Later("comparisons", "judge", None))
             else:
                 models += [selection["best"][recipe] for recipe in candidates]
         for model in models:
             steps += self.evaluation(model, "test")
         if selection is not None and everyone:
             steps.append(self.comparisons(selection, models))
-        return Plan(Graph(steps), tuple(later), tuple(everyone), tuple(models))
+        graph = Graph(steps)
+        _refuse_twins(graph)
+        return Plan(graph, tuple(later), tuple(everyone), tuple(models))
 
     def data(self, language: str) -> Step:
         summary = self.facts.rows[language]
@@ -194,7 +210,7 @@ class _Planner:
     def merged(self, merge: MergeConfig) -> Iterator[tuple[str, Step]]:
         for member in members(merge):
             recipe = make_recipe(
-                merge.recipe or merge.method,
+                merge.recipe or merge.method or "",
                 space=merge.space,
                 settings=member.settings,
                 weights=merge.weights,
@@ -262,6 +278,7 @@ class _Planner:
             version=VERSIONS["outputs"],
             settings={
                 "base": self.facts.base.identity,
+                "language": language,
                 "answer": task.answer,
                 "max_length": lora.max_length,
                 **decoding,
@@ -305,11 +322,15 @@ class _Planner:
         if "adapter/combined" in models:
             others = [model for model in selection["best"].values() if model != selected]
             pairs = [[model, "adapter/combined"] for model in (selected, *sorted(set(others)))] + pairs
-        used = {model for pair in pairs for model in pair} - {OWN}
+        return self.judged(pairs)
+
+    def judged(self, pairs: list[list[str]]) -> Step:
+        """Each pair (a, b) compared on the test rows; `OWN` stands for each language's own adapter."""
         roles = {
-            f"{model}/{language}": (model, language) for model in sorted(used) for language in self.languages
+            f"{model}/{language}": f"adapter/{language}" if model == OWN else model
+            for model in sorted({model for pair in pairs for model in pair})
+            for language in self.languages
         }
-        roles |= {f"{OWN}/{language}": (f"adapter/{language}", language) for language in self.languages}
         return Step(
             name="comparisons",
             kind="judge",
@@ -322,13 +343,30 @@ class _Planner:
                 "margin": self.config.gate.max_drop,
                 **{key: value for key, value in self.scoring().items() if key != "metrics"},
             },
-            deps={role: f"scores/{model}/{language}/test" for role, (model, language) in roles.items()},
+            deps={role: f"scores/{model}/{role.rpartition('/')[2]}/test" for role, model in roles.items()},
             priority=PRIORITY["judge"],
         )
 
     @property
     def metric(self) -> str:
         return self.config.select.metric or self.facts.task.metrics[0]
+
+
+def _refuse_twins(graph: Graph) -> None:
+    """Refuse two languages with the same rows and two merges with the same settings: one step each."""
+    seen: dict[str, str] = {}
+    errors = []
+    for step in graph:
+        twin = seen.setdefault(graph.fingerprints[step.name], step.name)
+        if twin == step.name:
+            continue
+        if step.kind == "data":
+            one, other = (name.replace("data/", "data.") for name in (twin, step.name))
+            errors.append(InputError(other, f"has the same rows as {one}.", "Give each language its own."))
+        elif step.kind == "merged":
+            one, other = (name.replace("merged/", "merges.") for name in (twin, step.name))
+            errors.append(InputError(other, f"is the same merge as {one}.", "Keep one of the two."))
+    raise_all(errors)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,7 @@ from sabir.lora.files import (
     check_supported,
     open_adapter,
 )
-from sabir.metrics import METRICS
-from sabir.work.bases import is_hub_name, max_positions
+from sabir.work.bases import EMBEDDED, is_hub_name, max_positions
 
 SPARE_BYTES = 64 * 2**20  # logs, records, rows
 
@@ -33,29 +33,35 @@ class Findings:
 
 
 def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int) -> Findings:
-    """Hold config, rows, base, adapters and disk against each other. `facts` must have the base's folder.
+    """Hold config, rows, base, adapters and disk against each other; without the base's folder, what can be.
 
     Args:
         to_train, to_merge: how many adapters and merges are not in the store yet (for the disk).
     """
-    assert facts.base_folder is not None
-    errors: list[InputError] = []
-    shapes = base_linear_shapes(facts.base_folder)
-    errors += _metrics(config, facts)
-    errors += _lengths(config, facts)
-    errors += _targets(config, shapes)
-    errors += _adapters(config, facts, shapes)
-    errors += _disk(config, shapes, to_train, to_merge)
+    errors = _metrics(config, facts) + _baseline(config, facts)
+    if facts.base_folder is not None:
+        shapes = base_linear_shapes(facts.base_folder)
+        errors += _lengths(config, facts, facts.base_folder)
+        wrong_targets = _targets(config, shapes)
+        errors += wrong_targets
+        wrong_adapters = _adapters(config, facts, shapes)
+        errors += wrong_adapters
+        if config.merges and not wrong_targets and not wrong_adapters:
+            errors += _same_modules(config, shapes)
+        errors += _disk(config, shapes, to_train, to_merge)
     return Findings(tuple(errors), tuple(_warnings(config, facts)))
 
 
 def _metrics(config: Config, facts: Facts) -> list[InputError]:
     errors = []
-    for metric in facts.task.metrics:
-        if metric not in METRICS:
-            known = METRICS.names()
-            fix = f"Known are: {', '.join(known)}.{did_you_mean(metric, known)}"
-            errors.append(InputError("task.metrics", f"no such metric: {metric!r}.", fix))
+    if config.task.settings.get("metrics"):  # a task's own need no check, and the import costs `plan` 0.1 s
+        from sabir.metrics import METRICS
+
+        for metric in facts.task.metrics:
+            if metric not in METRICS:
+                known = METRICS.names()
+                fix = f"Known are: {', '.join(known)}.{did_you_mean(metric, known)}"
+                errors.append(InputError("task.metrics", f"no such metric: {metric!r}.", fix))
     chosen = config.select.metric
     if chosen is not None and chosen not in facts.task.metrics:
         errors.append(
@@ -68,48 +74,66 @@ def _metrics(config: Config, facts: Facts) -> list[InputError]:
     return errors
 
 
-def _lengths(config: Config, facts: Facts) -> list[InputError]:
+def _baseline(config: Config, facts: Facts) -> list[InputError]:
+    if config.baseline == "none" or len(facts.adapters) < len(config.languages):
+        return []
+    fix = "Write baseline: none, or give a language train: rows."
+    return [InputError("baseline", "is combined, and no language has training rows.", fix)]
+
+
+def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
     """Answers that do not fit into a row; a base that cannot read rows of that length."""
     errors = []
-    limit = max_positions(facts.base_folder) if facts.base_folder else None
-    count = None
-    for language, settings in config.languages.items():
-        length = settings.lora.max_length
+    limit = max_positions(base)
+    count = _token_counter(base)
+    lengths = [
+        (f"data.{language}: lora.max_length", settings.lora.max_length, [language])
+        for language, settings in config.languages.items()
+    ]
+    if config.baseline == "combined":  # trained on everybody's rows, at the common length
+        lengths.append(("lora.max_length", config.lora.max_length, list(config.languages)))
+    for where, length, languages in lengths:
         if limit is not None and length > limit:
             errors.append(
-                InputError(
-                    f"data.{language}: lora.max_length",
-                    f"is {length}, and the base reads at most {limit} tokens.",
-                    "Lower it.",
-                )
+                InputError(where, f"is {length}, and the base reads at most {limit} tokens.", "Lower it.")
             )
         if facts.task.max_new_tokens >= length:
             errors.append(
                 InputError(
-                    f"data.{language}: lora.max_length",
+                    where,
                     f"is {length}, and task.max_new_tokens alone is {facts.task.max_new_tokens}.",
                     "Raise the one or lower the other.",
                 )
             )
-        size, place, target = facts.rows[language].longest_target
-        if size + 2 < length:  # a token holds at least one byte; the end token and the blank before
-            continue
-        count = count or _token_counter(facts.base_folder)
-        tokens = count(f" {target}") + 1
-        if tokens >= length:
-            errors.append(
-                InputError(
-                    place,
-                    f"the answer takes {tokens} tokens, and a row has lora.max_length = {length}.",
-                    "Answers are never cut: raise max_length or drop the row.",
+        for language in languages:
+            size, place, target = facts.rows[language].longest_target
+            if size + 2 < length:  # a token holds at least one byte; the end token and the blank before
+                continue
+            tokens = count(f" {target}") + 1
+            if tokens >= length:
+                errors.append(
+                    InputError(
+                        place,
+                        f"the answer takes {tokens} tokens, and a row has lora.max_length = {length}.",
+                        "Answers are never cut: raise max_length or drop the row.",
+                    )
                 )
-            )
-    return errors
+    return list({str(error): error for error in errors}.values())
 
 
-def _token_counter(folder: Path | None):  # type: ignore[no-untyped-def]
-    """Number of tokens of a text, by the base's tokenizer alone (no torch)."""
-    assert folder is not None
+def _token_counter(folder: Path) -> Callable[[str], int]:
+    """Number of tokens of a text, by the base's tokenizer alone (no torch); loaded when first asked."""
+    tokenizer: list[Callable[[str], int]] = []
+
+    def count(text: str) -> int:
+        if not tokenizer:
+            tokenizer.append(_counting(folder))
+        return tokenizer[0](text)
+
+    return count
+
+
+def _counting(folder: Path) -> Callable[[str], int]:
     if (folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
 
@@ -144,34 +168,68 @@ def _targets(config: Config, shapes: dict[str, tuple[int, int]]) -> list[InputEr
 
 def _adapters(config: Config, facts: Facts, shapes: dict[str, tuple[int, int]]) -> list[InputError]:
     """Adapters people brought: of a supported kind, made for this base, and mergeable with each other."""
-    errors = []
+    errors: list[InputError] = []
     opened = {}
     for language in facts.adapters:
         path = config.languages[language].adapter
         assert path is not None
         try:
             adapter = open_adapter(path)
-            check_supported(adapter)
+            check_supported(adapter, where=f"data.{language}.adapter")
             check_fits(adapter, shapes, where=f"data.{language}.adapter")
             _check_base(adapter, config, where=f"data.{language}.adapter")
             opened[language] = adapter
         except InputError as error:
-            errors.extend(error.problems())
-    if len(opened) > 1 and not errors:
+            errors.extend(error.problems())  # type: ignore[arg-type]
+    if config.merges and len(opened) > 1 and not errors:
         try:
             check_mergeable(opened)
         except InputError as error:
-            errors.extend(error.problems())
-    return errors  # type: ignore[return-value]
+            errors.extend(error.problems())  # type: ignore[arg-type]
+    return errors
 
 
 def _check_base(adapter: Adapter, config: Config, *, where: str) -> None:
-    """Refuse an adapter that names another base; folders of other machines say nothing, shapes must do."""
+    """Refuse an adapter that names another base on the hub. What a folder's name is worth, nobody knows."""
     named, ours = adapter.base_model, config.base.partition("@")[0]
-    if named is None or named == ours or ours in named or not is_hub_name(named, config.folder):
+    if named is None or named == ours or not is_hub_name(named, config.folder):
         return
-    raise InputError(
-        where, f"was made for {named!r}, and the base is {ours!r}.", "Give an adapter of this base."
+    if ours == EMBEDDED or is_hub_name(ours, config.folder):
+        raise InputError(
+            where, f"was made for {named!r}, and the base is {ours!r}.", "Give an adapter of this base."
+        )
+
+
+def _same_modules(config: Config, shapes: dict[str, tuple[int, int]]) -> list[InputError]:
+    """Adapters that could not be merged after their training, because they adapt different modules."""
+    modules = {language: _modules(config, language, shapes) for language in config.languages}
+    first, *others = modules
+    errors = []
+    for language in others:
+        only = sorted(modules[first] ^ modules[language])
+        if only:
+            owner = first if only[0] in modules[first] else language
+            errors.append(
+                InputError(
+                    f"data.{first} and data.{language}",
+                    f"their adapters differ in the modules they adapt ({only[0]} is only in {owner}'s), "
+                    "so they cannot be merged.",
+                    "Set the same lora.targets for all; they must be those of an adapter you bring.",
+                )
+            )
+    return errors
+
+
+def _modules(config: Config, language: str, shapes: dict[str, tuple[int, int]]) -> frozenset[str]:
+    """The modules a language's adapter has, or will have when it is trained."""
+    settings = config.languages[language]
+    if settings.adapter is not None:
+        return frozenset(open_adapter(settings.adapter).modules)
+    targets = settings.lora.targets
+    if isinstance(targets, str):  # all linear layers: matrices inside the numbered blocks
+        return frozenset(name for name in shapes if any(part.isdigit() for part in name.split(".")))
+    return frozenset(
+        name for name in shapes if any(name == one or name.endswith(f".{one}") for one in targets)
     )
 
 
@@ -193,18 +251,23 @@ def _disk(
     return [
         InputError(
             "run.store",
-            f"{config.run.store} has {free / 2**20:.0f} MiB free, and this run may need {needed / 2**20:.0f} MiB.",
+            f"{config.run.store} has {free / 2**20:.0f} MiB free, and this run may need "
+            f"{needed / 2**20:.0f} MiB.",
             "Free some space or point run.store elsewhere.",
         )
     ]
 
 
+FEW_ROWS = 50  # with fewer, a 95 % interval of an accuracy is wider than some 0.3
+
+
 def _warnings(config: Config, facts: Facts) -> list[str]:
     found = []
     if config.baseline == "combined" and facts.adapters:
+        names = ", ".join(facts.adapters)
         found.append(
-            f"baseline: {', '.join(facts.adapters)} brings an adapter and no training rows, so the combined "
-            "adapter is trained without them and cannot be expected to know them."
+            f"baseline: no training rows are given for {names} (an adapter is), so the combined adapter is "
+            "trained without them and cannot be expected to know them."
         )
     for language, summary in facts.rows.items():
         if summary.overlap:
@@ -212,9 +275,21 @@ def _warnings(config: Config, facts: Facts) -> list[str]:
                 f"data.{language}: {summary.overlap} of {summary.rows['test']} test texts are also in train; "
                 "scores on them show memory, not skill."
             )
-        for split in ("valid", "test"):
-            if summary.rows[split] < 50:
-                found.append(
-                    f"data.{language}: only {summary.rows[split]} {split} rows; intervals will be wide."
-                )
+    few = [
+        f"{language} {summary.rows[split]} {split}"
+        for language, summary in facts.rows.items()
+        for split in ("valid", "test")
+        if summary.rows[split] < FEW_ROWS
+    ]
+    if few:
+        found.append(f"data: few rows, so intervals will be wide: {', '.join(few)}.")
+    for language in facts.adapters:
+        path = config.languages[language].adapter
+        named = open_adapter(path).base_model if path else None
+        local = config.base != EMBEDDED and not is_hub_name(config.base, config.folder)
+        if named and local and Path(named).name != Path(config.base).name:
+            found.append(
+                f"data.{language}.adapter: was made for {named!r}; the shapes fit the base {config.base!r}, "
+                "but only you can know that it is the same model."
+            )
     return found

@@ -57,7 +57,7 @@ class Progress:
             self._open()
 
     def started(self, steps: list[Any], slot: Any) -> None:
-        words = WORDS[steps[0].kind]
+        words = WORDS.get(steps[0].kind, steps[0].kind)
         names = steps[0].name if len(steps) == 1 else f"{len(steps)} steps"
         bar = self.bars.add_task(f"{words} {names}", total=1.0, facts=slot.device_name) if self.bars else None
         for step in steps:
@@ -103,7 +103,14 @@ class Progress:
             self._close()
 
     def failed(self, step: Any, failure: Any) -> None:
-        self.console.print(f"  step {step.name} failed: {failure.message}")
+        self.started_at.pop(step.name, None)
+        self.console.print(f"  step {step.name} failed: {failure.message} Log: {failure.log}")
+        bar, names = self.jobs.get(step.name, (None, []))
+        if self.bars and bar is not None and not any(name in self.started_at for name in names):
+            self.bars.remove_task(bar)
+
+    def close(self) -> None:
+        """The run is over, however it ended."""
         self._close()
 
     def stopping(self) -> None:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sabir import lock
+from sabir.catalog import did_you_mean
 from sabir.config import Config, load_config
 from sabir.engine import ledger
-from sabir.engine.backends import Backend
+from sabir.engine.backends import Backend, Slot
 from sabir.engine.backends.inline import InlineBackend
 from sabir.engine.backends.local import LocalBackend, cpu_slots, gpu_slots
 from sabir.engine.run import Listener, Result, run
+from sabir.engine.steps import dep_name
 from sabir.engine.store import Store
 from sabir.engine.why import Assessment, assess
-from sabir.errors import InputError, StepFailed, raise_all
+from sabir.errors import InputError, StepFailed, StoreError, raise_all
 from sabir.facts import Facts, gather
-from sabir.plan import Plan, Stale, combined_step, plan
-from sabir.report.costs import Rates, cost_rows
-from sabir.report.documents import plan_document, score_rows, step_rows
+from sabir.plan import OWN, Plan, Stale, combined_step, comparison, plan
+from sabir.report.costs import Rates
+from sabir.report.documents import (
+    ledger_entry,
+    plan_document,
+    predicted_baseline,
+    remembered_statuses,
+    score_rows,
+    step_rows,
+)
 
 WORKER_ENV = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -48,6 +59,21 @@ class State:
     def records(self) -> dict[str, Mapping[str, Any]]:
         return {name: a.record for name, a in self.assessments.items() if a.record is not None}
 
+    @property
+    def selected(self) -> str | None:
+        """The merge that validation chose, once it is known."""
+        record = self.records.get("select")
+        return record["result"]["selected"] if record else None
+
+    @property
+    def language_adapters(self) -> dict[str, str]:
+        """Fingerprint of each language's own adapter."""
+        return {
+            name.removeprefix("adapter/"): assessment.fingerprint
+            for name, assessment in self.assessments.items()
+            if name.startswith("adapter/") and name != "adapter/combined"
+        }
+
     def rows(self) -> list[dict[str, Any]]:
         """Name, kind, fingerprint, status, why and size of each step, in order."""
         return [
@@ -67,7 +93,8 @@ class Project:
     """A config file and the store it names.
 
     Every method returns one of the documents that `--json` prints (a plain dict). Raises InputError for what
-    is wrong with the config, its files or its base, and StepFailed when a step of a run fails.
+    is wrong with the config, its files or its base, StoreError when the store cannot be used, and StepFailed
+    when a step of a run fails.
 
     Args:
         path: the config file.
@@ -95,12 +122,13 @@ class Project:
 
     def plan(self, *, with_baseline: bool = False) -> dict[str, Any]:
         """What would run and why, and what it would take; nothing is run."""
-        state = self._state(self._facts(with_base=False), with_baseline=with_baseline)
+        facts = self._facts(with_base=False)
+        state = self._state(facts, with_baseline=with_baseline)
         previous = ledger.runs(self.store)[-REMEMBERED_RUNS:]
         return plan_document(
             state.rows(),
-            state.plan.later,
-            [],
+            [asdict(step) for step in state.plan.later],
+            self._inspected(facts, state),
             Rates(step for entry in previous for step in entry["steps"] if step["status"] == "run"),
             phase=self._phase(state)[0],
             devices=len(self._slots()),
@@ -108,26 +136,37 @@ class Project:
         )
 
     def run(
-        self, *, with_baseline: bool = False, workers: int | None = None, listener: Listener | None = None
+        self,
+        *,
+        with_baseline: bool = False,
+        workers: int | None = None,
+        listener: Listener | None = None,
+        warn: Callable[[str], None] = lambda warning: None,
     ) -> dict[str, Any]:
         """Do what is missing. What finished stays in the store whatever happens after it.
 
+        Args:
+            with_baseline: train the combined baseline again if its data changed; else the old one stands in.
+            workers: jobs side by side, in place of the config's.
+            listener: hears how far it is.
+            warn: hears each warning before anything starts; the document has them too.
         Raises StepFailed when a step failed (the others were kept), KeyboardInterrupt when interrupted.
         """
         listener = listener or Listener()
         started, clock = datetime.now(UTC), time.perf_counter()
-        with self.store.lock():
+        with _writing(self.store), self.store.lock():
             facts = self._facts(with_base=True)
-            state = self._state(facts, with_baseline=with_baseline)
+            before = state = self._state(facts, with_baseline=with_baseline)
             if not state.missing:
                 return self._document(state, run_id=None, phase="none", changed=[])
-            self._inspected(facts, state)
-            lock.write(self.config.path, facts.base)
+            warnings = self._inspected(facts, state)
+            for warning in warnings:
+                warn(warning)
             phase, changed = self._phase(state)
             run_id = ledger.new_run_id()
-            before = state
             backend = self._backend(workers, run_id)
-            results = []
+            lock.write(self.config.path, facts.base)
+            results: list[Result] = []
             try:
                 while state.missing and not any(result.failed or result.interrupted for result in results):
                     listener.planned(state.assessments)
@@ -144,40 +183,69 @@ class Project:
                     state = self._state(facts, with_baseline=with_baseline)
             finally:
                 backend.close()
-            entry = self._entry(
-                before, state, results, facts, run_id, started, phase, changed, len(backend.slots)
+            entry = ledger_entry(
+                state.rows(),
+                {name: assessment.why for name, assessment in before.assessments.items()},
+                state.records,
+                run=run_id,
+                phase=phase,
+                devices=len(backend.slots),
+                usd_per_hour=self.config.prices.usd_per_hour,
+                ran={name for result in results for name in result.ran},
+                failures={n: failure.message for result in results for n, failure in result.failed.items()},
             )
-            entry["wall_s"] = time.perf_counter() - clock
+            entry["costs"] += self._predicted(state, entry)
+            entry |= {
+                "started": started.isoformat(timespec="seconds"),
+                "wall_s": time.perf_counter() - clock,
+                "languages_changed": changed,
+                "languages": state.language_adapters,
+                "base": asdict(facts.base),
+                "selected": state.selected,
+            }
             ledger.write(self.store, entry)
         if any(result.interrupted for result in results):
             raise KeyboardInterrupt
-        self._raise_failure(results)
-        return self._document(state, run_id=run_id, phase=phase, changed=changed)
+        _raise_failure(results)
+        return {
+            **self._document(state, run_id=run_id, phase=phase, changed=changed),
+            "warnings": warnings,
+        }
 
-    def show(self) -> dict[str, Any]:
-        """Quality, time and cost as they stand, with the costs of all runs so far."""
-        state = self._state(self._facts(with_base=False), with_baseline=False)
+    def show(self, *, compare: tuple[str, str] | None = None) -> dict[str, Any]:
+        """Quality, time and cost as they stand, with the costs of all runs so far.
+
+        Args:
+            compare: two models; `comparisons` then holds the first against the second and nothing else.
+        """
+        facts = self._facts(with_base=False)
+        state = self._state(facts, with_baseline=False)
         last = ledger.last(self.store)
-        return self._document(
+        document = self._document(
             state,
             run_id=last["id"] if last else None,
             phase=last["phase"] if last else "none",
             changed=last["languages_changed"] if last else [],
         )
+        if compare is not None:
+            document["comparisons"] = self._compared(state, facts, *compare)
+        return document
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The selected merge's answer to each text: `input`, `prediction`, and the labels' log-likelihoods."""
+        """The selected merge's answer to each text: `input`, `prediction`, the labels' log-likelihoods."""
         facts = self._facts(with_base=True)
         state = self._state(facts, with_baseline=False)
-        selected = self._selected(state)
+        selected = state.selected
+        where = str(self.config.path)
+        if not self.config.merges:
+            raise InputError(where, "there is no merge to answer with.", "Add one under merges: and run it.")
         if selected is None or selected not in state.records:
             raise InputError(
-                str(self.config.path),
-                "there is no selected merge yet.",
-                f"Do `sabir run {self.config.path}` first.",
+                where, "there is no selected merge of today's data yet.", f"Do `sabir run {where}` first."
             )
         from sabir.work.predict import answer
 
+        assert facts.base_folder is not None
         return answer(
             texts,
             task=facts.task,
@@ -194,7 +262,10 @@ class Project:
         memory = self.store.cached("facts")
         facts = gather(self.config, lock.read(self.config.path), memory, with_base=with_base)
         if facts.memory != memory:
-            self.store.remember("facts", facts.memory)
+            with contextlib.suppress(
+                OSError
+            ):  # it only saves time: `plan` works where nothing can be written
+                self.store.remember("facts", facts.memory)
         return facts
 
     def _state(self, facts: Facts, *, with_baseline: bool) -> State:
@@ -209,7 +280,7 @@ class Project:
         return State(whole, assess(whole.graph, self.store, previous))
 
     def _stale(self, fresh: Plan, facts: Facts) -> Stale | None:
-        """The newest combined baseline of other data, if today's was not trained and differs in nothing else."""
+        """The newest combined baseline of other data, if today's was not trained and differs in that only."""
         step = combined_step(self.config, facts)
         if step is None or self.store.has(fresh.graph.fingerprints[step.name]):
             return None
@@ -217,13 +288,10 @@ class Project:
             for old in entry["steps"]:
                 record = self.store.record(old["fingerprint"]) if old["name"] == step.name else None
                 if record and record["settings"] == dict(step.settings) and record["version"] == step.version:
-                    then, now = record["deps"], fresh.graph.identities(step)
-                    changed = sorted(
-                        r.removeprefix("rows/") for r in {*then, *now} if then.get(r) != now.get(r)
-                    )
                     return Stale(
                         record["fingerprint"],
-                        f"trained on older data ({', '.join(changed)} changed since); --with-baseline trains it anew",
+                        f"trained on older data ({_changes(record['deps'], fresh.graph.identities(step))}); "
+                        "--with-baseline trains it anew",
                     )
         return None
 
@@ -239,87 +307,21 @@ class Project:
         return list(findings.warnings)
 
     def _phase(self, state: State) -> tuple[str, list[str]]:
-        """What a run is for, and the languages whose adapters are new, changed or gone since the last one."""
-        now = _language_adapters(state)
-        last = ledger.last(self.store)
-        if last is None:
+        """What a run is for, and the languages whose adapters differ from those of the last whole run.
+
+        A run that failed or was stopped changes nothing here: the next one goes on with the same task.
+        """
+        now = state.language_adapters
+        whole = [entry for entry in ledger.runs(self.store) if entry.get("complete", True)]
+        if not whole:
             return ("setup" if state.missing else "none"), sorted(now)
-        then: Mapping[str, str] = last["languages"]
+        then: Mapping[str, str] = whole[-1]["languages"]
         changed = sorted(language for language in {*now, *then} if now.get(language) != then.get(language))
         if not changed or not state.missing:
             return "none", []
         return ("add" if set(now) - set(then) else "update"), changed
 
-    def _selected(self, state: State) -> str | None:
-        record = state.records.get("select")
-        return record["result"]["selected"] if record else None
-
     # --- documents ---------------------------------------------------------------------------------------
-
-    def _entry(
-        self,
-        before: State,
-        after: State,
-        results: Sequence[Result],
-        facts: Facts,
-        run_id: str,
-        started: datetime,
-        phase: str,
-        changed: list[str],
-        devices: int,
-    ) -> dict[str, Any]:
-        """The ledger's entry of a run: every step with its status, the costs, what was selected."""
-        ran = {name for result in results for name in result.ran}
-        failed = {name for result in results for name in result.failed}
-        reasons = {name: assessment.why for name, assessment in before.assessments.items()}
-        rows = []
-        for row in after.rows():
-            name = row["name"]
-            status = "run" if name in ran else "failed" if name in failed else row["status"]
-            rows.append({**row, "status": "blocked" if status == "run" and name not in ran else status,
-                         "why": reasons.get(name, "depends on the selection")})  # fmt: skip
-        price = self.config.prices.usd_per_hour
-        steps = step_rows(rows, after.records, price)
-        paid = [step for step in steps if step["status"] == "run"]
-        costs = cost_rows(paid, run=run_id, phase=phase, devices=devices, usd_per_hour=price)
-        if phase in ("update", "add") and not any(
-            row["route"] == "combined" and row["component"] == "train" for row in costs
-        ):
-            costs += self._predicted(after, run_id, phase, devices)
-        return {
-            "id": run_id,
-            "started": started.isoformat(timespec="seconds"),
-            "phase": phase,
-            "languages_changed": changed,
-            "languages": _language_adapters(after),
-            "base": asdict(facts.base),
-            "devices": devices,
-            "usd_per_hour": price,
-            "steps": steps,
-            "costs": costs,
-            "selected": self._selected(after),
-            "failures": {
-                name: failure.message for result in results for name, failure in result.failed.items()
-            },
-        }
-
-    def _predicted(self, state: State, run_id: str, phase: str, devices: int) -> list[dict[str, Any]]:
-        """Cost of training the combined baseline on today's rows, from the speed it was last trained with."""
-        assessment = state.assessments.get("adapter/combined")
-        cost = assessment.record["cost"] if assessment and assessment.record else None
-        if assessment is None or not cost or not cost["size"] or not assessment.step.size:
-            return []
-        seconds = cost["wall_s"] / cost["size"] * assessment.step.size
-        step = {"name": "adapter/combined", "kind": "adapter", "wall_s": seconds, "device_s": seconds}
-        rows = cost_rows(
-            [step],
-            run=run_id,
-            phase=phase,
-            devices=devices,
-            usd_per_hour=self.config.prices.usd_per_hour,
-            measured=False,
-        )
-        return [row for row in rows if row["component"] == "train"]
 
     def _document(
         self, state: State, *, run_id: str | None, phase: str, changed: list[str]
@@ -327,44 +329,59 @@ class Project:
         """The `run` document: statuses are those of the run where there was one."""
         entries = ledger.runs(self.store)
         entry = next((entry for entry in reversed(entries) if entry["id"] == run_id), None)
-        then = {step["name"]: step for step in entry["steps"]} if entry else {}
-        rows = []
-        for row in state.rows():
-            old = then.get(row["name"])
-            same = old is not None and old["fingerprint"] == row["fingerprint"]
-            rows.append({**row, "status": old["status"], "why": old["why"]} if same else row)  # type: ignore[index]
         comparisons = state.records.get("comparisons")
         return {
             "run": {"id": run_id, "phase": phase, "languages_changed": changed},
-            "steps": step_rows(rows, state.records, self.config.prices.usd_per_hour),
+            "steps": step_rows(
+                remembered_statuses(state.rows(), entry), state.records, self.config.prices.usd_per_hour
+            ),
             "scores": score_rows(self.config.task.name, self.config.lora.seed, state.records),
             "comparisons": comparisons["result"]["comparisons"] if comparisons else [],
             "costs": [row for entry in entries for row in entry["costs"]],
-            "selected": self._selected(state),
+            "selected": state.selected,
             "release": None,
             "store": str(self.store.path),
             "metric": self.config.select.metric or _first_metric(state),
             "languages": list(self.config.languages),
-            "notes": [a.why for a in state.assessments.values() if a.step.pinned],
+            "notes": [f"{name}: {a.why}." for name, a in state.assessments.items() if a.step.pinned],
+            "pending": len(state.missing),
         }
 
-    def _raise_failure(self, results: Iterable[Result]) -> None:
-        failures = {name: failure for result in results for name, failure in result.failed.items()}
-        if not failures:
-            return
-        name, failure = next(iter(failures.items()))
-        others = f" {len(failures) - 1} more steps failed." if len(failures) > 1 else ""
-        blocked = {step for failure in failures.values() for step in failure.blocked}
-        raise StepFailed(
-            f"step {name}",
-            f"failed after {failure.wall_s:.0f} s: {failure.message}",
-            f"Log: {failure.log}.{others} {len(blocked)} steps that stand on it were not started; "
-            "the others were kept, and the next run goes on from there.",
+    def _predicted(self, state: State, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What the combined baseline would have cost in this run, where it was not trained."""
+        baseline = state.assessments.get("adapter/combined")
+        if baseline is None or baseline.record is None:
+            return []
+        return predicted_baseline(baseline.record["cost"], baseline.step.size, entry=entry)
+
+    def _compared(self, state: State, facts: Facts, a: str, b: str) -> list[dict[str, Any]]:
+        """Paired differences between two models on the test rows, from the scores that are in the store."""
+        from sabir.engine.job import Work
+        from sabir.work.judge import judge
+
+        step = comparison(self.config, facts, a, b)
+        names = {role: dep_name(dep) for role, dep in step.deps.items()}
+        known = [*state.plan.reported, OWN]
+        for model in (a, b):
+            if model not in known:
+                fix = f"Known are: {', '.join(known)}.{did_you_mean(model, known)}"
+                raise InputError("--compare", f"no scores on test of a model {model!r}.", fix)
+        if missing := [name for name in names.values() if name not in state.records]:
+            raise InputError("--compare", f"{missing[0]} is not in the store yet.", "Do `sabir run` first.")
+        work = Work(
+            name=step.name,
+            settings=step.settings,
+            args={},
+            inputs={role: self.store.folder(state.assessments[n].fingerprint) for role, n in names.items()},
+            out=self.store.path,  # nothing is written there
+            device="cpu",
+            emit=lambda *_, **__: None,
         )
+        return next(iter(judge([work])))[1]["result"]["comparisons"]
 
     # --- where it runs -----------------------------------------------------------------------------------
 
-    def _slots(self, workers: int | None = None):  # type: ignore[no-untyped-def]
+    def _slots(self, workers: int | None = None) -> tuple[Slot, ...]:
         from sabir.work.devices import cores, gpus
 
         wanted = workers or self.config.run.workers
@@ -378,7 +395,7 @@ class Project:
     def _backend(self, workers: int | None, run_id: str) -> Backend:
         slots = self._slots(workers)
         if self.config.run.backend == "inline":
-            return InlineBackend(slots[0].device)
+            return InlineBackend(slots[0].device)  # type: ignore[return-value]  # its one slot is a tuple[Slot]
         return LocalBackend(
             slots,
             env={**WORKER_ENV, **{k: v for k, v in slots[0].env if k != "CUDA_VISIBLE_DEVICES"}},
@@ -386,13 +403,49 @@ class Project:
         )
 
 
-def _language_adapters(state: State) -> dict[str, str]:
-    """Fingerprint of each language's own adapter."""
-    return {
-        name.removeprefix("adapter/"): assessment.fingerprint
-        for name, assessment in state.assessments.items()
-        if name.startswith("adapter/") and name != "adapter/combined"
-    }
+@contextlib.contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """A full disk or a store that cannot be written is the user's to mend, and said in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        inside = error.filename is not None and Path(error.filename).is_relative_to(store.path.parent)
+        if error.errno != errno.ENOSPC and not inside:
+            raise
+        raise StoreError(
+            str(error.filename or store.path),
+            f"cannot be written ({error.strerror}).",
+            "Free some space or point run.store elsewhere; what is in the store stays.",
+        ) from error
+
+
+def _raise_failure(results: Iterable[Result]) -> None:
+    failures = {name: failure for result in results for name, failure in result.failed.items()}
+    if not failures:
+        return
+    name, failure = next(iter(failures.items()))
+    others = f" Also failed: {', '.join(list(failures)[1:])}." if len(failures) > 1 else ""
+    blocked = {step for failure in failures.values() for step in failure.blocked}
+    raise StepFailed(
+        f"step {name}",
+        f"failed after {failure.wall_s:.0f} s: {failure.message}",
+        f"Log: {failure.log}.{others} {len(blocked)} steps that stand on it were not started; "
+        "the others were kept, and the next run goes on from there.",
+    )
+
+
+def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which languages a combined training had, and has not, or has otherwise: "de changed, it is new"."""
+    words = []
+    for role in sorted({*then, *now}):
+        language = role.removeprefix("rows/")
+        if role not in then:
+            words.append(f"{language} is new")
+        elif role not in now:
+            words.append(f"{language} is gone")
+        elif then[role] != now[role]:
+            words.append(f"{language} changed since")
+    return ", ".join(words)
 
 
 def _first_metric(state: State) -> str | None:

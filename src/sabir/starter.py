@@ -22,9 +22,10 @@ task:
   instruction: "Is this review positive or negative?"
 
 # One line per language (BCP-47). A folder with train, valid and test (.jsonl, .csv or .tsv); or one file,
-# split by a hash of each row; or {train: ..., valid: ..., test: ...}; or {adapter: FOLDER, valid: ..., test: ...}.
-# Understood are the columns input/output, prompt/completion, text/label, instruction/input/output and messages;
-# others are mapped: {folder: data/de, fields: {input: review, output: stars}}.
+# split by a hash of each row; or {train: ..., valid: ..., test: ...}; or your own adapter,
+# {adapter: FOLDER, valid: ..., test: ...}. Understood are the columns input/output, prompt/completion,
+# text/label, instruction/input/output and messages; others are mapped:
+# {folder: data/de, fields: {input: review, output: stars}}.
 data:
   en: data/en
   de: data/de

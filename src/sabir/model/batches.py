@@ -8,7 +8,7 @@ import torch
 
 
 def by_length(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """Indices of rows in batches, longest first: little padding, and memory is known after the first batch."""
+    """Indices of rows in batches, longest first: little padding, and the first takes the most memory."""
     order = sorted(range(len(rows)), key=lambda row: (-len(rows[row]), row))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -42,8 +42,8 @@ def label_scores(
         first = model(
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
         )
-        start = torch.log_softmax(first.logits[:, -1].float(), dim=-1)  # (b, V)
-        total = start[:, filled[:, 0]]  # (b, L)
+        start = first.logits[:, -1].float()  # (b, V)
+        total = start[:, filled[:, 0]] - start.logsumexp(-1, keepdim=True)  # (b, L)
         if width > 1:
             total = total + _rest(model, first.past_key_values, mask, filled, real)
         scores[rows] = total.float().cpu()
@@ -57,7 +57,8 @@ def _rest(
 ) -> torch.Tensor:
     """Log-probability of each label after its first token, (b, L), from the cache of the prompts."""
     n, (n_labels, width) = len(mask), filled.shape
-    cache.batch_repeat_interleave(n_labels)
+    # not batch_repeat_interleave: caches of hybrid models lack it (transformers 5.23)
+    cache.reorder_cache(torch.arange(n, device=mask.device).repeat_interleave(n_labels))
     ids = filled[:, :-1].repeat(n, 1)  # (b L, width - 1)
     seen = mask.repeat_interleave(n_labels, dim=0)
     positions = seen.sum(1, keepdim=True) + torch.arange(width - 1, device=ids.device)
@@ -65,6 +66,6 @@ def _rest(
     out = model(
         input_ids=ids, attention_mask=full, position_ids=positions, past_key_values=cache, use_cache=True
     )
-    logs = torch.log_softmax(out.logits.float(), dim=-1)  # (b L, width - 1, V)
-    picked = logs.gather(-1, filled[:, 1:].repeat(n, 1).unsqueeze(-1)).squeeze(-1)
+    logits = out.logits.float()  # (b L, width - 1, V)
+    picked = logits.gather(-1, filled[:, 1:].repeat(n, 1).unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
     return (picked * real[:, 1:].repeat(n, 1)).sum(1).view(n, n_labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +23,32 @@ def load_tokenizer(folder: Path | str) -> Any:
 
 def load_base(folder: Path | str, *, device: str) -> Any:
     """The causal LM in a folder, in float32 on a CPU and bfloat16 on a GPU, from safetensors only."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
-        str(folder),
-        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    with _no_bars():
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    # generate() would take what we do not set, such as a repetition penalty, from the base's own settings
+    model.generation_config = GenerationConfig()
     return model.to(device).eval()
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """No "Loading weights" bar: only the command line draws."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextmanager
@@ -41,7 +59,11 @@ def adapted(base: Any, adapter: Path | None) -> Iterator[Any]:
         return
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(base, str(adapter), is_trainable=False)
+    device = str(next(base.parameters()).device)
+    with warnings.catch_warnings():
+        # peft 0.21 asks for what transformers 5.23 calls by another name
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        model = PeftModel.from_pretrained(base, str(adapter), is_trainable=False, torch_device=device)
     try:
         yield model.eval()
     finally:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import shutil
 import signal
 import threading
 import time
-import zipfile
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sabir.errors import SabirError
+from sabir.model.batches import left_padded
+from sabir.model.checkpoints import newest_checkpoint
 from sabir.model.loading import load_base, load_tokenizer, peak_device_bytes
 from sabir.model.text import Example, TextBuilder
 from sabir.tasks import Prompt
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training took: `tokens` read over all epochs, `cut_rows` whose source did not fit, last loss."""
+    """What a training took: `tokens` read over all epochs, `cut_rows` whose source did not fit, `loss` as the
+    mean over the last tenth of its steps."""
 
     tokens: int
     steps: int
@@ -39,7 +42,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """What decides the adapter (see the reference of `lora:` in the config). `seed` is already the language's own."""
+    """What decides the adapter: `lora:` of the config; `seed` is already the language's own."""
 
     rank: int
     alpha: float
@@ -76,22 +79,28 @@ def train_adapter(
     """Train on (prompt, target) rows and leave a PEFT folder in `out`.
 
     Only answer tokens carry loss. A batch is `lora.batch_size` rows whatever `micro_batch` is. Goes on from
-    the newest whole checkpoint in `checkpoints`; on SIGTERM saves one and raises SystemExit. Out of memory:
-    once more with half the micro-batch.
+    the newest whole checkpoint in `checkpoints`, with the bits of a training that was never stopped; on
+    SIGTERM saves one and raises SystemExit. Out of memory: once more with half the micro-batch.
     """
+    attempt = partial(
+        _train, rows, base, lora, out, checkpoints, device, pulse=_pulse(on_step, checkpoint_every_s)
+    )
     sizes = [_divisor(lora.batch_size, micro_batch)]
     if sizes[0] > 1:
         sizes.append(_divisor(lora.batch_size, sizes[0] // 2))
     for size in sizes:
         try:
-            return _train(rows, base, lora, out, checkpoints, device, size, checkpoint_every_s, on_step)
-        except torch.OutOfMemoryError:
+            return attempt(size)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
             logger.warning("out of memory at micro-batch %d", size)
         torch.cuda.empty_cache()  # outside the except block: its traceback holds the tensors
-    peak = peak_device_bytes(device) or 0
+    peak = peak_device_bytes(device)
+    at_peak = f" (peak {peak / 2**30:.1f} GiB)" if peak else ""
     raise SabirError(
         "",
-        f"out of memory on {device} (peak {peak / 2**30:.1f} GiB), last at a micro-batch of {sizes[-1]}.",
+        f"out of memory on {device}{at_peak}, last at a micro-batch of {sizes[-1]}.",
         "Lower run.micro_batch, lora.max_length or lora.rank.",
     )
 
@@ -99,6 +108,11 @@ def train_adapter(
 def _divisor(whole: int, at_most: int) -> int:
     """The largest divisor of `whole` that is at most `at_most`."""
     return next(size for size in range(min(whole, at_most), 0, -1) if whole % size == 0)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """True for a GPU's out-of-memory error, and for the plain RuntimeError that a CPU raises."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _train(
@@ -109,71 +123,95 @@ def _train(
     checkpoints: Path,
     device: str,
     micro_batch: int,
-    checkpoint_every_s: float,
-    on_step: Callable[[int, int, float | None], None],
+    *,
+    pulse: Any,
 ) -> Trained:
     from peft import LoraConfig, TaskType, get_peft_model
-    from transformers import Trainer, TrainingArguments, set_seed
+    from transformers import PrinterCallback, TrainingArguments, set_seed
 
-    tokenizer = load_tokenizer(base)
-    builder = TextBuilder(tokenizer, max_length=lora.max_length)
-    examples = [builder.example(prompt, target) for prompt, target in rows]
-    set_seed(lora.seed)
-    model = get_peft_model(
-        load_base(base, device=device),
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
-            lora_dropout=lora.dropout,
-            use_rslora=lora.rslora,
-            bias="none",
-            task_type=TaskType.CAUSAL_LM,
-        ),
-    )
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=lora.batch_size // micro_batch,
-        num_train_epochs=lora.epochs,
-        learning_rate=lora.learning_rate,
-        lr_scheduler_type=lora.schedule,
-        warmup_steps=lora.warmup,  # below 1: a share of all steps
-        weight_decay=lora.weight_decay,
-        train_sampling_strategy="group_by_length",
-        seed=lora.seed,
-        data_seed=lora.seed,
-        use_cpu=device == "cpu",
-        bf16=device == "cuda",
-        dataloader_pin_memory=device == "cuda",
-        logging_steps=1,
-        save_strategy="no",  # the callback saves by time
-        save_total_limit=2,
-        disable_tqdm=True,
-        report_to="none",
-    )
-    pulse = _pulse(on_step, checkpoint_every_s)
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=_Rows(examples),
-        data_collator=lambda batch: _right_padded(batch, tokenizer.pad_token_id),
-        callbacks=[pulse],
-    )
-    trainer.remove_callback(_printer())
-    result = trainer.train(resume_from_checkpoint=newest_checkpoint(checkpoints))
-    if pulse.stopped:
-        raise SystemExit(130)
+    with _stoppable(pulse):
+        builder = TextBuilder(load_tokenizer(base), max_length=lora.max_length)
+        examples = [builder.example(prompt, target) for prompt, target in rows]
+        set_seed(lora.seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft 0.21
+            model = get_peft_model(
+                load_base(base, device=device),
+                LoraConfig(
+                    r=lora.rank,
+                    lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT computes with it as a float
+                    target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+                    lora_dropout=lora.dropout,
+                    use_rslora=lora.rslora,
+                    bias="none",
+                    task_type=TaskType.CAUSAL_LM,
+                ),
+            )
+        arguments = TrainingArguments(
+            output_dir=str(checkpoints),
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=lora.batch_size // micro_batch,
+            num_train_epochs=lora.epochs,
+            learning_rate=lora.learning_rate,
+            lr_scheduler_type=lora.schedule,
+            warmup_steps=lora.warmup,  # below 1: a share of all steps
+            weight_decay=lora.weight_decay,
+            seed=lora.seed,
+            data_seed=lora.seed,
+            use_cpu=device == "cpu",
+            bf16=device == "cuda",
+            dataloader_pin_memory=device == "cuda",
+            logging_steps=1,
+            save_strategy="no",  # the callback saves by time
+            save_total_limit=2,
+            disable_tqdm=True,
+            report_to="none",
+        )
+        trainer = _answer_trainer()(
+            model=model,
+            args=arguments,
+            train_dataset=_Rows(examples),
+            data_collator=partial(_collated, pad_id=builder.pad_id),
+            callbacks=[pulse],
+        )
+        trainer.remove_callback(PrinterCallback)
+        pulse.training = True
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*mtime", UserWarning)  # checkpoints are rotated by step
+            trainer.train(resume_from_checkpoint=newest_checkpoint(checkpoints))
+        pulse.training = False
+        if pulse.stopped:
+            raise SystemExit(130)
     model.save_pretrained(str(out))
     (out / "README.md").unlink(missing_ok=True)  # a card full of blanks says nothing
-    passes = sum(len(example.ids) for example in examples)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    last = losses[-max(1, len(losses) // 10) :]
     return Trained(
-        tokens=round(passes * lora.epochs),
+        tokens=round(sum(len(example.ids) for example in examples) * lora.epochs),
         steps=trainer.state.global_step,
         cut_rows=sum(example.cut > 0 for example in examples),
-        loss=result.training_loss,
+        loss=sum(last) / len(last),
         peak_bytes=peak_device_bytes(device),
     )
+
+
+@contextmanager
+def _stoppable(pulse: Any) -> Iterator[None]:
+    """SIGTERM ends the block: at once before and after the steps, with a checkpoint between them."""
+
+    def stop(*_: object) -> None:
+        pulse.stopped = True
+        if not pulse.training:
+            raise SystemExit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
@@ -191,90 +229,87 @@ class _Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
         return {"input_ids": example.ids, "labels": labels}
 
 
-def _right_padded(batch: Sequence[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
-    width = max(len(row["input_ids"]) for row in batch)
+class _Order(torch.utils.data.Sampler):  # type: ignore[type-arg]
+    """Rows of like length together, in an order that depends on (seed, epoch) alone.
 
-    def filled(key: str, filler: int) -> torch.Tensor:
-        return torch.tensor([row[key] + [filler] * (width - len(row[key])) for row in batch])
-
-    mask = torch.tensor(
-        [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in batch]
-    )
-    return {
-        "input_ids": filled("input_ids", pad_id),
-        "attention_mask": mask,
-        "labels": filled("labels", IGNORED),
-    }
-
-
-def newest_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint, every broken or older one deleted.
-
-    Whole means: trainer_state.json parses and names the folder's step, the weights open, and every byte of
-    the optimizer's, scheduler's and random state is as it was written. Trainer itself would die on a
-    half-written one.
+    transformers' own sampler of the kind draws from the global random state: after a resume in the middle of
+    an epoch it would give another order, and with it another adapter.
     """
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        if _is_whole(path):
-            found.append((int(path.name.rpartition("-")[2]), path))
-        else:
-            shutil.rmtree(path)
-    return str(max(found)[1]) if found else None
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int):
+        self.lengths, self.batch, self.seed = list(lengths), batch, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
 
 
-def _is_whole(path: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        state = json.loads((path / "trainer_state.json").read_bytes())
-        if state["global_step"] != int(path.name.rpartition("-")[2]):
-            return False
-        with safe_open(str(path / "adapter_model.safetensors"), framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118  (not a mapping)
-                file.get_tensor(key)
-        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-            with zipfile.ZipFile(path / name) as archive:  # what torch.save writes, with a checksum per entry
-                if archive.testzip() is not None:
-                    return False
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError):
-        return False
-    return True
+def _collated(batch: Sequence[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Rows filled up on the left, so that the answers of all rows end at the same column."""
+    ids, mask = left_padded([row["input_ids"] for row in batch], pad_id, torch.device("cpu"))
+    labels, _ = left_padded([row["labels"] for row in batch], IGNORED, torch.device("cpu"))
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
 
 
-def _printer() -> Any:
-    from transformers import PrinterCallback
+def _answer_trainer() -> Any:
+    from transformers import Trainer
 
-    return PrinterCallback
+    class AnswerTrainer(Trainer):
+        """Computes logits where there is an answer, and nowhere else.
+
+        The prompt's logits carry no loss; with a large vocabulary they are most of the memory, and on the
+        embedded base they are a third of the time.
+        """
+
+        def _get_train_sampler(self, train_dataset=None):  # type: ignore[no-untyped-def]
+            lengths = [len(example.ids) for example in self.train_dataset.examples]
+            batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return _Order(lengths, batch, self.args.seed)
+
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+            labels = inputs.pop("labels")
+            first = int((labels != IGNORED).any(0).nonzero()[0])  # leftmost column of any answer, at least 1
+            wanted = labels[:, first:]  # (b, k)
+            k = wanted.shape[1]
+            outputs = model(**inputs, logits_to_keep=k + 1, use_cache=False)
+            logits = outputs.logits[:, -(k + 1) : -1].float()  # (b, k, V): each column predicts the next one
+            total = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
+            count = num_items_in_batch if num_items_in_batch is not None else (wanted != IGNORED).sum()
+            loss = total / count
+            return (loss, outputs) if return_outputs else loss
+
+    return AnswerTrainer
 
 
 def _pulse(on_step: Callable[[int, int, float | None], None], checkpoint_every_s: float) -> Any:
     from transformers import TrainerCallback
 
     class Pulse(TrainerCallback):
-        """Reports each step, saves by the clock, and on SIGTERM saves and ends."""
+        """Reports each step, saves by the clock, and when it was `stopped` saves and ends."""
 
         def __init__(self) -> None:
             self.stopped = False
+            self.training = False
             self.saved_at = time.monotonic()
-            self.loss: float | None = None
-
-        def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-            if threading.current_thread() is threading.main_thread():
-                self.before = signal.signal(signal.SIGTERM, self._stop)
-
-        def on_train_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, self.before)
-
-        def _stop(self, *_: object) -> None:
-            self.stopped = True
 
         def on_log(self, args, state, control, logs=None, **kwargs):  # type: ignore[no-untyped-def]
-            self.loss = (logs or {}).get("loss", self.loss)
-
-        def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
-            on_step(state.global_step, state.max_steps, self.loss)
+            """After each step, before the Trainer saves: `logging_steps` is 1."""
+            if not logs or "loss" not in logs:
+                return control
+            on_step(state.global_step, state.max_steps, logs["loss"])
             if self.stopped:
                 control.should_save = control.should_training_stop = True
             elif time.monotonic() - self.saved_at > checkpoint_every_s:

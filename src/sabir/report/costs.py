@@ -21,7 +21,7 @@ KINDS = {
 
 
 def component(step: Mapping[str, Any]) -> str:
-    """Which part of the work a step is: answers on validation serve the search, answers on test the report."""
+    """Which part of the work a step is: validation serves the search, test the report."""
     return KINDS.get(step["kind"]) or ("search" if step["name"].endswith("/valid") else "evaluate")
 
 
@@ -46,11 +46,13 @@ def cost_rows(
     devices: int,
     usd_per_hour: float | None,
     measured: bool = True,
+    complete: bool = True,
 ) -> list[dict[str, Any]]:
     """One row per route and component, and their totals, of the steps given (with `wall_s` and `device_s`).
 
     `wall_s` is the wall clock of a component on `devices` places, its steps side by side; `wall_s_unlimited`
-    with a place for every step. Components follow one another, so totals are sums.
+    with a place for every step. Components follow one another, so totals are sums. `measured` is False for a
+    prediction; `complete` is False for a run that failed or was stopped.
     """
     rows = []
     for name in ("merged", "combined"):
@@ -77,6 +79,7 @@ def cost_rows(
                 "device_s": device_s,
                 "usd": usd(device_s, usd_per_hour),
                 "measured": measured,
+                "complete": complete,
             }
             for part, wall_s, unlimited, device_s in parts
         ]

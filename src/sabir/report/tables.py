@@ -47,7 +47,8 @@ def quality(document: Document, metric: str | None = None) -> Table | None:
         rows.append((_model_name(model, document), values, _with_interval(scores.get((model, "macro")))))
     if own:
         values = [_value(scores.get((f"adapter/{language}", language))) for language in languages]
-        mean = "" if None in values else _score(sum(values) / len(values))  # type: ignore[arg-type]
+        scored = [value for value in values if value is not None]
+        mean = _score(sum(scored) / len(scored)) if len(scored) == len(values) else ""
         rows.insert(1, ("each language's own adapter", values, mean))
     cells = tuple((name, *map(_score, values), mean) for name, values, mean in rows)
     strong = set()
@@ -57,11 +58,12 @@ def quality(document: Document, metric: str | None = None) -> Table | None:
             if known and values[column] == max(known):  # type: ignore[type-var]
                 strong.add((number, column + 1))
     n = max(row["n"] for key, row in scores.items() if key[1] != "macro")
+    level = next(iter(scores.values()))["level"]
     return Table(
-        title=f"Quality: {_metric_name(metric)} on test rows (up to {n} a language; bold: best of its column)",
-        columns=("model", *languages, "mean [95 % interval]"),
+        title=f"Quality: {_metric_name(metric)}, up to {n} test rows a language (bold: best of its column)",
+        columns=("model", *languages, f"mean [{100 * level:g} % interval]"),
         rows=cells,
-        notes=tuple(verdicts(document)) + tuple(document.get("notes", ())),
+        notes=(*verdicts(document), *document.get("notes", ())),
         strong=frozenset(strong),
     )
 
@@ -77,9 +79,10 @@ def verdicts(document: Document) -> list[str]:
             "adapter/combined": "the combined adapter",
             "base": "the bare base model",
         }.get(row["b"], "each language's own adapter")
+        found = _VERDICTS[row["verdict"]].format(row["margin"])
         sentences.append(
             f"{selected} against {other}: {_signed(row['difference'])} on average "
-            f"[{_signed(row['low'])}, {_signed(row['high'])}], so {_VERDICTS[row['verdict']].format(row['margin'])}."
+            f"[{_signed(row['low'])}, {_signed(row['high'])}], so {found}."
         )
     return sentences
 
@@ -90,6 +93,26 @@ _VERDICTS = {
     "worse": "it is worse",
     "undecided": "these rows cannot decide whether it is worse by {:g}",
 }
+
+
+def compared(document: Document) -> Table:
+    """The comparisons of a document, a row a language: differences with their intervals, and what follows."""
+    rows = tuple(
+        (
+            row["a"],
+            row["b"],
+            row["language"],
+            f"{_signed(row['difference'])} [{_signed(row['low'])}, {_signed(row['high'])}]",
+            "?" if row["p"] is None else f"{row['p']:.3f}",
+            row["verdict"],
+        )
+        for row in document["comparisons"]
+    )
+    margins = {row["margin"] for row in document["comparisons"]}
+    notes = [f"Not worse: not worse by more than {margin:g} (gate.max_drop)." for margin in margins]
+    notes.append("The p-values of one pair are corrected over its languages (Holm).")
+    title = f"Differences in {_metric_name(document['metric'])} on test rows, paired by row"
+    return Table(title, ("a", "b", "language", "a - b", "p", "verdict"), rows, tuple(notes))
 
 
 def matrix(document: Document, split: str = "test") -> Table:
@@ -112,119 +135,214 @@ def matrix(document: Document, split: str = "test") -> Table:
 # --- time and cost ---------------------------------------------------------------------------------------
 
 
+_PHASES = {"setup": "set-up", "update": "update", "add": "new language", "none": "other"}
+_WORK = {
+    ("combined", "train"): "train: combined",
+    ("merged", "train"): "train: by language",
+    ("merged", "merge"): "  merge",
+    ("merged", "search"): "  choose (valid)",
+    ("merged", "evaluate"): "  evaluate the rest",
+    ("combined", "evaluate"): "  evaluate combined",
+}
+
+
 def costs(document: Document) -> Table | None:
-    """Set-up and updates by both routes, in the layout of the paper; None before anything has run."""
-    runs = list(dict.fromkeys(row["run"] for row in document["costs"]))
+    """Set-up and updates by both routes, in the layout of the paper; None before anything has run.
+
+    Three clocks: a device for every job, as many devices as the run had, and one device. A run that failed or
+    was stopped is added to the one that went on from it.
+    """
     rows: list[tuple[str, ...]] = []
     priced = any(row["usd"] is not None for row in document["costs"])
-    notes = ["Side by side: a device for every training at once. One device: the same work on a single one."]
-    for number, run in enumerate(runs):
-        here = [row for row in document["costs"] if row["run"] == run]
-        phase = here[0]["phase"]
-        if phase == "none" and not any(row["component"] == "train" for row in here):
-            continue
-        label = {"setup": "set-up", "update": "update", "add": "new language", "none": "other"}[phase]
-        found = {(row["route"], row["component"]): row for row in here}
-        train = [found.get((route, "train")) for route in ("combined", "merged")]
-        for route, row in zip(
-            ("retrain all (combined)", "one adapter a language, merged"), train, strict=True
-        ):
-            if row is not None:
-                rows.append((f"{number + 1}. {label}", _route_name(route, row), *_cost_cells(row, priced)))
-        if all(train):
-            rows.append((f"{number + 1}. {label}", "  change", *_changes(train[0], train[1], priced)))  # type: ignore[arg-type]
-        for route in ("combined", "merged"):
-            for component in ("merge", "search", "evaluate"):
-                if row := found.get((route, component)):
-                    name = {
-                        "merge": "merging",
-                        "search": "choosing on validation",
-                        "evaluate": "evaluating on test",
-                    }
-                    rows.append(
-                        (
-                            f"{number + 1}. {label}",
-                            f"  {name[component]} ({route})",
-                            *_cost_cells(row, priced),
-                        )
-                    )
+    groups = [group for group in _tasks(document["costs"]) if _tells(group)]
+    several = sorted({row["devices"] for group in groups for row in group if row["devices"] > 1})
+    for number, group in enumerate(groups, start=1):
+        label = f"{number}. {_PHASES[group[0]['phase']]}"
+        if not group[-1]["complete"]:
+            label += " (unfinished)"
+        cells = {key: _cells(found, bool(several)) for key, found in _summed(group).items()}
+        train = [cells.get((route, "train")) for route in ("combined", "merged")]
+        lines = []
+        for key, name in _WORK.items():
+            if key in cells:
+                predicted = any((r["route"], r["component"]) == key and not r["measured"] for r in group)
+                lines.append((name + (" ~" if predicted else ""), _cost_texts(cells[key], priced)))
+            if key == ("merged", "train") and train[0] and train[1]:
+                lines.append(("  difference", _changes(train[0], train[1], priced)))
+        rows += [(label if line == 0 else "", name, *texts) for line, (name, texts) in enumerate(lines)]
     if not rows:
         return None
-    if any(not row["measured"] for row in document["costs"]):
+    columns = ["run", "work", "a device each", "one device", "device h"]
+    notes = ["Clocks: a device for every job at once; one device for all."]
+    if several:
+        devices = " or ".join(map(str, several))
+        columns.insert(3, f"{devices} devices")
+        notes = [
+            f"Clocks: a device for every job at once; {devices} devices for either route (the one combined "
+            "training counted as if it split over them without loss, which sabir does not do); one device."
+        ]
+    notes.append(
+        "By language: an adapter each, then merged. Combined: one adapter on all data. The rest: the bare "
+        "base, each language's own adapter, and the merges."
+    )
+    if any(not row["measured"] for group in groups for row in group):
         notes.append("~ not trained this time: predicted from the speed it was last trained with.")
     if not priced:
-        notes.append("No price is set (prices: usd_per_hour), so hours are counted and money is not.")
-    columns = ("run", "work", "side by side", "one device", "device hours")
-    return Table("Time and cost", (*columns, "USD") if priced else columns, tuple(rows), tuple(notes))
+        notes.append("No price is set (prices: {usd_per_hour: ...}), so hours are counted and money is not.")
+    return Table("Time and cost", (*columns, "USD") if priced else tuple(columns), tuple(rows), tuple(notes))
 
 
-def _route_name(route: str, row: Mapping[str, Any]) -> str:
-    return f"train: {route}" + ("" if row["measured"] else " ~")
+def _tasks(costs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Cost rows by the task they served: those of a run that did not finish, and of the one that went on."""
+    groups: list[list[Mapping[str, Any]]] = []
+    for row in costs:
+        last = groups[-1][-1] if groups else None
+        goes_on = last and not last.get("complete", True) and last["phase"] == row["phase"]
+        if last and (last["run"] == row["run"] or goes_on):
+            groups[-1].append({"complete": True, **row})
+        else:
+            groups.append([{"complete": True, **row}])
+    return groups
 
 
-def _cost_cells(row: Mapping[str, Any], priced: bool) -> tuple[str, ...]:
-    cells = (duration(row["wall_s_unlimited"]), duration(row["device_s"]), f"{row['device_s'] / 3600:.4f}")
-    return (*cells, "" if row["usd"] is None else f"{row['usd']:.4f}") if priced else cells
+def _tells(group: Sequence[Mapping[str, Any]]) -> bool:
+    """False for a run that only merged or scored anew: it compares no routes."""
+    return group[0]["phase"] != "none" or any(row["component"] == "train" for row in group)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any], priced: bool) -> tuple[str, ...]:
-    cells = [_percent(before[key], after[key]) for key in ("wall_s_unlimited", "device_s", "device_s")]
-    return (*cells, _percent(before["device_s"], after["device_s"])) if priced else tuple(cells)
+def _summed(group: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in group:
+        sums = found.setdefault((row["route"], row["component"]), {"devices": row["devices"], "usd": None})
+        for key in ("wall_s", "wall_s_unlimited", "device_s"):
+            sums[key] = sums.get(key, 0.0) + row[key]
+        if row["usd"] is not None:
+            sums["usd"] = (sums["usd"] or 0.0) + row["usd"]
+        if (row["route"], row["component"]) == ("combined", "train"):
+            sums["wall_s"] = sums["device_s"] / sums["devices"]  # the best case of one training, see the note
+    return found
 
 
-def _percent(before: float, after: float) -> str:
-    return f"{100 * (after / before - 1):+.1f} %" if before else ""
+def _cells(found: Mapping[str, Any], several: bool) -> list[float | None]:
+    clocks = [found["wall_s_unlimited"], *([found["wall_s"]] if several else []), found["device_s"]]
+    return [*clocks, found["device_s"], found["usd"]]
+
+
+def _cost_texts(cells: Sequence[float | None], priced: bool) -> tuple[str, ...]:
+    *clocks, device_s, money = cells
+    hours = (device_s or 0.0) / 3600
+    texts = (*map(duration, clocks), f"{hours:.4f}" if hours < 1 else f"{hours:.2f}")
+    return (*texts, "" if money is None else f"{money:.4f}") if priced else texts
+
+
+def _changes(before: Sequence[float | None], after: Sequence[float | None], priced: bool) -> tuple[str, ...]:
+    cells = tuple(
+        f"{100 * (x / y - 1):+.1f} %" if x is not None and y else ""
+        for x, y in zip(after, before, strict=True)
+    )
+    return cells if priced else cells[:-1]
 
 
 # --- plan and steps --------------------------------------------------------------------------------------
 
+_FAMILIES = {
+    "data": "rows of",
+    "adapter": "adapters",
+    "adopted": "adapters",
+    "merged": "merges",
+    "outputs": "answers",
+    "scores": "scores",
+    "macro": "scores",
+    "select": "selection, comparisons",
+    "judge": "selection, comparisons",
+}
+_ROUTES = {"merged": "one adapter a language, merged", "combined": "retraining the combined adapter"}
+
 
 def planned(document: Document) -> Table:
-    """What a plan would run and why; the rows of answers and scores in one line a model."""
-    rows: list[tuple[str, ...]] = []
+    """What a plan would run and why: a line for every training, the rest in one line a kind and status."""
     steps = document["steps"]
-    reused = [step for step in steps if step["status"] == "reused"]
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for step in steps:
-        if step["kind"] not in ("outputs", "scores", "macro", "judge", "select"):
-            rows.append((step["name"], step["status"], step["why"], duration(step["estimated_wall_s"])))
-    for title, kinds in (
-        ("answers", ("outputs",)),
-        ("scores", ("scores", "macro")),
-        ("selection, comparisons", ("select", "judge")),
-    ):
-        group = [step for step in steps if step["kind"] in kinds]
-        todo = [step for step in group if step["status"] == "run"]
-        if group:
-            seconds = [step["estimated_wall_s"] for step in todo]
-            total = None if None in seconds else sum(seconds)
-            reasons = list(dict.fromkeys(step["why"] for step in todo))
-            why = "; ".join(reasons[:2]) + (
-                f"; and {len(reasons) - 2} more reasons" if len(reasons) > 2 else ""
-            )
-            status = f"run {len(todo)} of {len(group)}" if todo else "reused"
-            rows.append(
-                (
-                    f"{title} ({len(group)})",
-                    status,
-                    why or "nothing they stand on has changed",
-                    duration(total),
-                )
-            )
-    todo = len(steps) - len(reused)
-    notes = (
-        [f"{len(reused)} steps reused, {todo} to run."]
-        if todo
-        else ["Nothing to do: everything is up to date."]
-    )
+        family = _FAMILIES[step["kind"]]
+        alone = step["kind"] in ("adapter", "adopted") and (
+            step["status"] == "run" or "older data" in step["why"]
+        )
+        groups.setdefault((family, step["status"], step["name"] if alone else ""), []).append(step)
+    order = list(dict.fromkeys(_FAMILIES.values()))
+    rows = []
+    for key in sorted(groups, key=lambda key: order.index(key[0])):
+        group = groups[key]
+        seconds = [step["estimated_wall_s"] for step in group if step["kind"] not in ("select", "judge")]
+        known = [second for second in seconds if second is not None]
+        took = "" if key[1] == "reused" else duration(sum(known) if len(known) == len(seconds) else None)
+        rows.append((_names(key[0], group), key[1], _reasons(group), took))
+    reused = sum(step["status"] == "reused" for step in steps)
+    notes = [f"{len(steps) - reused} steps to run, {reused} reused."]
+    if reused == len(steps):
+        notes = ["Nothing to do: everything is up to date."]
+    else:
+        notes += _totals(document)
+    return Table("Plan", ("steps", "status", "why", "device time"), tuple(rows), tuple(notes))
+
+
+def _names(family: str, group: Sequence[Mapping[str, Any]]) -> str:
+    names = [step["name"] for step in group]
+    if len(names) == 1 and group[0]["kind"] in ("adapter", "adopted", "merged"):
+        return names[0]
+    if group[0]["kind"] in ("data", "adapter", "adopted"):
+        return f"{family} {_listed([name.partition('/')[2] for name in names], 8)}"
+    if group[0]["kind"] == "merged":
+        recipes: dict[str, int] = {}
+        for name in names:
+            recipe = name.removeprefix("merged/").partition("[")[0]
+            recipes[recipe] = recipes.get(recipe, 0) + 1
+        words = [recipe + (f" x {count}" if count > 1 else "") for recipe, count in recipes.items()]
+        return f"{family} {_listed(words, 8)}"
+    return family if group[0]["kind"] in ("select", "judge") else f"{family} ({len(names)})"
+
+
+def _reasons(group: Sequence[Mapping[str, Any]]) -> str:
+    """Why the steps of one line run; what comes of other lines' steps is said in general."""
+    counts: dict[str, int] = {}
+    for step in group:
+        for reason in step["why"].split("; ") if group[0]["kind"] != "adapter" else [step["why"]]:
+            words = reason.split(" ")
+            if len(words) == 2 and words[1] == "changed" and words[0].startswith(("outputs/", "scores/")):
+                reason = "their answers changed" if words[0].startswith("outputs/") else "scores changed"
+            elif len(words) == 2 and words[1] == "changed" and words[0].startswith("merged/"):
+                reason = "merges changed"
+            counts[reason] = counts.get(reason, 0) + 1
+    often = sorted(counts, key=lambda reason: -counts[reason])
+    return _listed(often, 3, "; ")
+
+
+def _listed(words: Sequence[str], most: int, separator: str = ", ") -> str:
+    if len(words) <= most:
+        return separator.join(words)
+    return f"{separator.join(words[:most])}{separator}and {len(words) - most} more"
+
+
+def _totals(document: Document) -> list[str]:
+    """What set-up takes and what this run takes, by both routes, a sentence each."""
+    if all(row["estimated_device_s"] is None for row in document["totals"]):
+        return ["How long it takes is not known yet: nothing has been measured in this store."]
+    sentences = []
+    devices = document.get("devices", 1)
+    places = "one device" if devices == 1 else f"{devices} devices"
     for row in document["totals"]:
-        if todo and row["estimated_device_s"] is not None:
-            route = "retraining all" if row["route"] == "combined" else "one adapter a language"
-            price = "" if row["estimated_usd"] is None else f", {row['estimated_usd']:.4f} USD"
-            notes.append(
-                f"{row['phase']} by {route}: about {duration(row['estimated_wall_s'])} "
-                f"({duration(row['estimated_device_s'])} of device time{price})."
-            )
-    return Table("Plan", ("step", "status", "why", "takes about"), tuple(rows), tuple(notes))
+        if not row["estimated_device_s"] or (row["phase"] == "none" and row["route"] == "combined"):
+            continue
+        what = {"setup": "All of it from nothing", "update": "This update", "add": "This addition"}.get(
+            row["phase"], "This run"
+        )
+        price = "" if row["estimated_usd"] is None else f", {row['estimated_usd']:.4f} USD"
+        by = "" if row["phase"] == "none" else f" by {_ROUTES[row['route']]}"
+        sentences.append(
+            f"{what}{by}: about {duration(row['estimated_wall_s'])} on {places} "
+            f"({duration(row['estimated_device_s'])} of device time{price})."
+        )
+    return sentences
 
 
 def ran(document: Document) -> Table:
@@ -253,11 +371,12 @@ def duration(seconds: float | None) -> str:
         return "?"
     if seconds < 10:
         return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
 def _count(number: int | None) -> str:

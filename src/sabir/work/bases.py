@@ -15,7 +15,8 @@ from sabir.errors import InputError
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded" / "tiny-base"
 WEIGHTS = ".safetensors"
-TEXTS = (".json", ".model", ".txt", ".jinja")  # config, tokenizer, chat template; never a README
+TEXTS = (".json", ".model", ".txt", ".jinja")  # config, tokenizer, chat template
+PROSE = ("README", "LICENSE", "NOTICE")  # says nothing of what the model does, even as .txt
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,17 @@ def hub_folder(name: str, revision: str | None) -> tuple[Path, str]:
     repository, _, written = name.partition("@")
     wanted = revision or written or None
     patterns = [f"*{ending}" for ending in (WEIGHTS, *TEXTS)]
-    tries = [True] if constants.HF_HUB_OFFLINE else [True, False]
     error: Exception | None = None
-    for local_only in tries:
-        if local_only and wanted is None and len(tries) > 1:
-            continue  # unpinned: ask the hub for today's commit before trusting an old copy
+    # what is pinned need not be asked for; unpinned, today's commit comes before an old copy
+    for local_only in [True] if constants.HF_HUB_OFFLINE else [True, False] if wanted else [False]:
         try:
             path = Path(
                 snapshot_download(
-                    repository, revision=wanted, local_files_only=local_only, allow_patterns=patterns
+                    repository,
+                    revision=wanted,
+                    local_files_only=local_only,
+                    allow_patterns=patterns,
+                    ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
                 )
             )
         except Exception as failure:  # the hub library raises a dozen kinds; all mean: not to be had
@@ -84,7 +87,7 @@ def hub_folder(name: str, revision: str | None) -> tuple[Path, str]:
     raise InputError(
         "base",
         f"{name!r}{pinned} is not in the local cache and could not be fetched ({type(error).__name__}).",
-        "Check the name and the network, or give a folder.",
+        "Check the name, the network and your access, or give a folder.",
     ) from error
 
 
@@ -96,6 +99,10 @@ def check_usable(folder: Path, name: str) -> None:
         raise InputError(
             "base", f"{name!r} has no readable config.json.", "Expected a model folder."
         ) from error
+    index = folder / "model.safetensors.index.json"
+    shards = set(json.loads(index.read_bytes())["weight_map"].values()) if index.is_file() else set()
+    if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
+        raise InputError("base", f"{name!r} lacks {missing[0]} of its weights.", "Fetch the whole model.")
     if not any(path.suffix == WEIGHTS for path in folder.iterdir()):
         raise InputError(
             "base",
@@ -114,7 +121,7 @@ def digest_of(folder: Path, remembered: Mapping[str, Any]) -> tuple[str, dict[st
     memory: dict[str, Any] = {}
     parts = []
     for path in sorted(folder.iterdir()):
-        if path.suffix not in (WEIGHTS, *TEXTS) or not path.is_file():
+        if path.suffix not in (WEIGHTS, *TEXTS) or path.stem.upper() in PROSE or not path.is_file():
             continue
         stat = path.stat()
         known = remembered.get(str(path))

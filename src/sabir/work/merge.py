@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def _merge_into(
         "modules": len(shapes),
         "parameters": sum(rank * (rows + columns) for rows, columns in shapes.values()),
         "energy_kept": merged.energy_kept,
-        "energy_kept_by_adapter": dict(merged.energy_kept_by_adapter),
+        "energy_kept_by_adapter": dict(merged.energy_kept_by_adapter or {}),
     }
 
 
@@ -148,9 +149,9 @@ def _names(adapters: Sequence[Path | str]) -> list[str]:
     """A name per adapter: its folder's, with a number where two are called alike."""
     names: list[str] = []
     for path in adapters:
-        name = Path(path).resolve().name
-        taken = sum(other == name or other.startswith(f"{name}#") for other in names)
-        names.append(f"{name}#{taken + 1}" if taken else name)
+        folder = Path(path).resolve().name
+        numbered = (f"{folder}#{number}" for number in count(2))
+        names.append(next(name for name in chain([folder], numbered) if name not in names))
     return names
 
 

@@ -67,7 +67,7 @@ def choose_labels(
         model,
         prompts,
         answers,
-        pad_id=builder.tokenizer.pad_token_id,
+        pad_id=builder.pad_id,
         batch_size=batch_size,
         on_batch=on_batch,
     )
@@ -98,8 +98,8 @@ def write_texts(
         model,
         prompts,
         max_new_tokens=max_new_tokens,
-        end_id=builder.end_id,
-        pad_id=builder.tokenizer.pad_token_id,
+        stop_ids=builder.stop_ids,
+        pad_id=builder.pad_id,
         batch_size=batch_size,
         on_batch=on_batch,
     )

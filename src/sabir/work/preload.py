@@ -2,8 +2,7 @@
 
 import accelerate  # noqa: F401
 import peft  # noqa: F401
-import scipy.stats  # noqa: F401
-import sklearn  # noqa: F401
+import scipy.special  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments  # noqa: F401
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sabir.errors import InputError, InputErrors
+from sabir.errors import InputError, raise_all
 from sabir.tasks import Row
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -77,16 +77,23 @@ def split_files(folder: Path) -> dict[str, Path]:
 def read_splits(source: Source) -> dict[str, list[tuple[str, Row]]]:
     """Rows by split, each with the place it came from ("data/ja.jsonl, line 412").
 
-    A file without splits is split 8 : 1 : 1 by a hash of the row's text, so a row stays in its split as others
-    are added, and equal texts stay together. Without a valid file a tenth of train becomes valid in the same
-    way. Raises InputErrors with every wrong row (some five a file).
+    A file without splits is split 8 : 1 : 1 by a hash of the row's text, so a row stays in its split as
+    others are added, and equal texts stay together. Without a valid file a tenth of train becomes valid in
+    the same way. Raises InputErrors with every wrong row (some five a file).
     """
     if source.file is not None:
         splits: dict[str, list[tuple[str, Row]]] = {split: [] for split in SPLITS}
         for place, row in read_file(source.file, source.fields):
             splits[_split_of(row)].append((place, row))
         return splits
-    splits = {split: read_file(path, source.fields) for split, path in source.files.items()}
+    splits = {}
+    errors: list[InputError] = []
+    for split, path in source.files.items():
+        try:
+            splits[split] = read_file(path, source.fields)
+        except InputError as error:
+            errors.extend(error.problems())  # type: ignore[arg-type]
+    raise_all(errors)
     if "valid" not in splits and "train" in splits:
         everything = splits["train"]
         splits["valid"] = [(place, row) for place, row in everything if _share(row) < SHARES["valid"]]
@@ -98,20 +105,16 @@ def read_file(path: Path, fields: Mapping[str, str]) -> list[tuple[str, Row]]:
     """All rows of one file with their places. Raises InputErrors for what is wrong with it."""
     errors: list[InputError] = []
     rows: list[tuple[str, Row]] = []
-    more = 0
     for number, record in _records(path):
         place = f"{path}, line {number}"
         try:
-            rows.append((place, _row(record, fields, place)))
+            rows.append((place, _row(_whole(record, place), fields, place)))
         except InputError as error:
-            if len(errors) < SHOWN:
-                errors.append(error)
-            else:
-                more += 1
-    if more:
-        errors.append(InputError(str(path), f"{more} more rows are wrong in the same or other ways."))
-    if errors:
-        raise InputErrors(errors) if len(errors) > 1 else errors[0]
+            errors.append(error)
+    if len(errors) > SHOWN:
+        rest = f"{len(errors) - SHOWN} more rows are wrong in the same or other ways."
+        errors[SHOWN:] = [InputError(str(path), rest)]
+    raise_all(errors)
     if not rows:
         raise InputError(str(path), "the file has no rows.", "Add rows or take it out of the config.")
     return rows
@@ -129,85 +132,124 @@ def _share(row: Row) -> float:
     return int.from_bytes(hashlib.sha256(row.input.encode()).digest()[:8], "big") / 2**64
 
 
-def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Each record of a file with its line number."""
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """What each line of a file holds, with its line number; an InputError where it could not be read."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            if path.suffix == ".jsonl":
-                yield from _json_lines(path, file)
-            else:
-                yield from _table_lines(path, file)
+            yield from _json_lines(file) if path.suffix == ".jsonl" else _table_lines(path, file)
     except OSError as error:
         raise InputError(str(path), f"cannot be read ({error.strerror}).", "Check the path.") from error
     except UnicodeDecodeError as error:
-        raise InputError(str(path), f"is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from error
+        raise InputError(
+            f"{path}, line {_line_not_utf8(path)}", "is not UTF-8.", "Save the file as UTF-8."
+        ) from error
 
 
-def _json_lines(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _line_not_utf8(path: Path) -> int:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _json_lines(file: Any) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            yield number, json.loads(line, parse_constant=_no_number)
         except ValueError as error:
-            raise InputError(
-                f"{path}, line {number}", f"is not valid JSON ({error}).", "Mend the line or take it out."
-            ) from error
-        if not isinstance(record, dict):
-            kind = type(record).__name__
-            raise InputError(
-                f"{path}, line {number}", f"is a {kind}; expected an object.", "One object a line."
-            )
-        yield number, record
+            yield number, error
 
 
-def _table_lines(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _whole(record: Any, place: str) -> Mapping[str, Any]:
+    """The record, once it is one."""
+    if isinstance(record, ValueError):
+        raise InputError(place, f"is not valid JSON ({record}).", "Mend the line or take it out.")
+    if not isinstance(record, dict):
+        raise InputError(place, f"is a {type(record).__name__}; expected an object.", "One object a line.")
+    return record
+
+
+def _table_lines(path: Path, file: Any) -> Iterator[tuple[int, Any]]:
+    """Rows of a table, each with the line its record starts on."""
+    csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 131,072 characters
+    reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    header: list[str] | None = None
+    start = 1
     try:
-        for record in reader:
-            if None in record or None in record.values():
+        for cells in reader:
+            number, start = start, reader.line_num + 1
+            if header is None:
+                header = cells
+                _check_header(header, path)
+            elif len(cells) == len(header):
+                yield number, dict(zip(header, cells, strict=True))
+            elif cells:  # else: an empty line
                 raise InputError(
-                    f"{path}, line {reader.line_num}",
-                    f"has another number of fields than the {len(reader.fieldnames or ())} of the header.",
+                    f"{path}, line {number}",
+                    f"has {len(cells)} fields, and the header has {len(header)}.",
                     "Quote fields that hold the separator.",
                 )
-            yield reader.line_num, record
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}", f"is not a valid table row ({error}).") from error
+        raise InputError(
+            f"{path}, line {start}",
+            f"is not a valid table row ({error}).",
+            "A field that starts with a quote must end with one; write quotes inside it twice.",
+        ) from error
+
+
+def _check_header(header: list[str], path: Path) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}, line 1", f"names the column {twice[0]!r} twice.", "Rename one of them.")
 
 
 def _row(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> Row:
     identity = _optional(record, fields.get("id", "id"), place)
     if "messages" in record and not {"input", "output"} & set(fields):
         instruction, text, answer = _from_messages(record["messages"], place)
-        return Row(identity or _content_id(text), text, answer, instruction)
-    source, target = _columns(record, fields, place)
-    text = _text(record, source, place)
-    instruction = (
-        "" if source == "instruction" else _optional(record, fields.get("instruction", "instruction"), place)
-    )
-    if source == "instruction" and (extra := _optional(record, "input", place)):
-        instruction, text = text, extra
-    return Row(identity or _content_id(text), text, _text(record, target, place), instruction)
+    else:
+        source, target = _columns(record, fields, place)
+        text, answer = _text(record, source, place), _text(record, target, place)
+        extra = fields.get("instruction", "instruction")
+        instruction = "" if extra == source else _optional(record, extra, place)
+    for part in (identity, instruction, text, answer):
+        _check_characters(part, place)
+    return Row(identity or _content_id(text), text, answer, instruction)
 
 
 def _columns(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> tuple[str, str]:
     """The columns of input and output: as mapped, else the first usual pair that is there."""
-    if "input" in fields and "output" in fields:
-        return fields["input"], fields["output"]
-    for source, target in COLUMNS:
-        source, target = fields.get("input", source), fields.get("output", target)
-        if target in record and source in record:
-            # Alpaca rows with an empty input: the instruction is the text
-            if source == "input" and not str(record["input"] or "").strip() and record.get("instruction"):
-                return "instruction", target
-            return source, target
-    usual = ", ".join("/".join(pair) for pair in COLUMNS)
-    raise InputError(
-        place,
-        f"has the fields {sorted(map(str, record))}; expected one of {usual} or messages.",
-        "Name yours in the config: fields: {input: ..., output: ...}.",
-    )
+    pairs = [(fields.get("input", source), fields.get("output", target)) for source, target in COLUMNS]
+    found = next((pair for pair in pairs if set(pair) <= set(record)), None)
+    if found is None:
+        missing = [
+            repr(name) for key in ("input", "output") if (name := fields.get(key)) and name not in record
+        ]
+        usual = ", ".join("/".join(pair) for pair in COLUMNS)
+        expected = f"expected {' and '.join(missing)}" if missing else f"expected one of {usual} or messages"
+        raise InputError(
+            place,
+            f"has the fields {sorted(map(str, record))}; {expected}.",
+            "Name yours in the config: fields: {input: ..., output: ...}.",
+        )
+    instruction = fields.get("instruction", "instruction")
+    if found[0] == "input" and "input" not in fields and _is_blank(record["input"]):
+        # Alpaca rows with an empty input: the instruction is the text
+        return (found[0] if _is_blank(record.get(instruction)) else instruction), found[1]
+    return found
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _from_messages(messages: Any, place: str) -> tuple[str, str, str]:
@@ -251,6 +293,17 @@ def _optional(record: Mapping[str, Any], column: str, place: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise InputError(place, f"field {column!r} is a {type(value).__name__}; expected text.")
     return str(value)
+
+
+def _check_characters(text: str, place: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise InputError(
+            place, f"holds half a character ({half}).", "Write the whole one or drop the row."
+        ) from error
 
 
 def _content_id(text: str) -> str:

@@ -1,0 +1,274 @@
+"""The command line from outside: documents on standard output, sentences on standard error, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from problems import random_factors, save_peft
+from sabir import __version__, cli
+from small_project import settings, write_config, write_language, write_project
+
+VERBS = ("demo", "init", "check", "plan", "run", "show", "predict", "merge", "list")
+
+
+@pytest.fixture
+def sabir(monkeypatch, capsys):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments, stdin: str | None = None):
+        monkeypatch.setattr(sys, "argv", ["sabir", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin or ""))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return ended.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_project(tmp_path, ("en", "de"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project that has run, with one merge and no baseline."""
+    from sabir import Project
+
+    folder = tmp_path_factory.mktemp("finished")
+    for language in ("en", "de"):
+        write_language(folder, language, train=8, valid=2, test=2)
+    merges = {"average": {"method": "linear"}}
+    config = write_config(folder, settings(("en", "de"), merges=merges, baseline="none"))
+    Project(config, overrides=["run.backend=inline"]).run()
+    return config
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess:
+    sabir = f"{sys.executable} -c 'from sabir.cli import main; main()'"
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command.replace("SABIR", sabir)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_verbs_stand_in_the_help_in_the_order_of_the_work(sabir):
+    code, out, _ = sabir("--help")
+    assert code == 0
+    listed = re.findall(r"^\W+(\w+)  ", out[out.index("Commands") :], flags=re.MULTILINE)
+    assert tuple(word for word in listed if word in VERBS) == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(sabir, verb):
+    code, out, _ = sabir(verb, "--help")
+    assert code == 0
+    assert "Usage: sabir " + verb in out
+
+
+def test_the_baselines_option_is_explained(sabir):
+    assert "the old one stands in" in " ".join(sabir("run", "--help")[1].replace("│", " ").split())
+
+
+def test_it_says_its_version(sabir):
+    assert sabir("--version")[:2] == (0, f"sabir {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["frob"], ["run"], ["run", "x.yaml", "--frob"], ["merge", "a"], ["run", "x.yaml", "--workers", "0"]],
+)
+def test_wrong_usage_exits_2_with_a_sentence(sabir, arguments):
+    code, out, err = sabir(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+    code, out, _ = sabir(*arguments, "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["message"]
+
+
+@pytest.mark.parametrize("verb", ["check", "plan", "run", "show", "predict"])
+def test_an_error_is_a_sentence_and_with_json_a_document_too(sabir, tmp_path, verb):
+    extra = ["text"] if verb == "predict" else []
+    code, out, err = sabir(verb, tmp_path / "none.yaml", *extra)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    code, out, again = sabir(verb, tmp_path / "none.yaml", *extra, "--json")
+    assert (code, again) == (2, err)
+    assert set(json.loads(out)["error"]) == {"kind", "where", "message", "fix"}
+    assert json.loads(out)["error"]["kind"] == "input"
+
+
+def test_several_errors_are_all_in_the_document(sabir, config):
+    config.write_text(config.read_text("utf-8") + "frob: 1\nbrob: 2\n", encoding="utf-8")
+    code, out, err = sabir("check", config, "--json")
+    assert code == 2
+    assert len(json.loads(out)["errors"]) == len(err.splitlines()) == 2
+
+
+def test_what_init_writes_is_read_and_only_lacks_the_data(sabir, tmp_path):
+    code, out, _ = sabir("init", tmp_path / "new")
+    assert code == 0
+    path = tmp_path / "new" / "sabir.yaml"
+    assert str(path) in out
+    assert sabir("init", tmp_path / "new")[0] == 2
+    code, _, err = sabir("check", path)
+    assert code == 2
+    assert all("'data/" in line and "Looked for" in line for line in err.splitlines())
+    from sabir.demo.texts import splits
+
+    for language in ("en", "de"):
+        for split, messages in splits(language, train=8, valid=4, test=4, seed=0).items():
+            file = path.parent / "data" / language / f"{split}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rows = [
+                {"input": one.text, "output": ["negative", "positive"][i % 2]}
+                for i, one in enumerate(messages)
+            ]
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    code, out, err = sabir("check", path)
+    assert code == 0, err
+    assert "is fine" in out
+
+
+def test_check_counts_the_rows(sabir, config):
+    code, out, err = sabir("check", config)
+    assert code == 0
+    assert "en: 24 train, 6 valid, 6 test rows" in out
+    assert err.startswith("warning: data: few rows")
+    document = json.loads(sabir("check", config, "--json")[1])
+    assert document["rows"]["de"] == {"train": 24, "valid": 6, "test": 6}
+
+
+def test_plan_says_what_would_run_in_a_few_lines(sabir, tmp_path):
+    grid = {"grid": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]}
+    merges = {"ties": {"method": "ties", "density": grid, "scale": {"grid": [0.5, 1.0]}}}
+    config = write_project(tmp_path, ("en", "de", "fr"), merges=merges)
+    document = json.loads(sabir("plan", config, "--json")[1])
+    assert len(document["steps"]) > 200
+    code, out, _ = sabir("plan", config)
+    assert code == 0
+    assert len(out.splitlines()) < 20
+    assert "adapter/de" in out
+    assert "ties x 20" in out
+    assert f"{len(document['steps'])} steps to run, 0 reused." in out
+    assert "is not known yet" in out
+    assert not (tmp_path / ".sabir" / "steps").exists()
+
+
+def test_show_before_any_run_says_so(sabir, config):
+    code, out, _ = sabir("show", config)
+    assert (code, out) == (0, f"Nothing has been run yet. Start with: sabir run {config}\n")
+
+
+def test_show_prints_quality_time_and_what_is_open(sabir, finished):
+    code, out, err = sabir("show", finished)
+    assert (code, err) == (0, "")
+    assert "each language's own adapter" in out
+    assert "merged/average  <- selected" in out
+    assert "device h" in out
+    assert "No price is set" in out
+    assert "missing or out of date" not in out
+    out = sabir("show", finished, "--set", "lora.epochs=2")[1]
+    assert "steps are missing or out of date. See why: sabir plan" in out
+
+
+@pytest.mark.parametrize("arguments", [["--scores"], ["--steps"], ["--compare", "merged/average", "base"]])
+def test_show_has_a_table_for_every_question(sabir, finished, arguments):
+    code, out, _ = sabir("show", finished, *arguments)
+    assert code == 0
+    assert len(out.splitlines()) > 4
+
+
+@pytest.mark.parametrize("verb", ["check", "plan", "show", "run"])
+def test_json_is_one_document_and_nothing_else(sabir, finished, verb):
+    code, out, _ = sabir(verb, finished, "--json")
+    assert code == 0
+    assert isinstance(json.loads(out), dict)
+
+
+def test_a_run_with_nothing_to_do_says_so(sabir, finished):
+    assert sabir("run", finished)[1].startswith("Nothing to do: everything is up to date.")
+
+
+def test_predict_takes_arguments_a_file_and_standard_input(sabir, finished, tmp_path):
+    texts = ["wo ist mein Paket", "die Karte geht nicht"]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    by_argument = sabir("predict", finished, *texts)
+    assert by_argument[0] == 0
+    assert len(by_argument[1].splitlines()) == 2
+    assert set(by_argument[1].splitlines()) <= {"delivery", "payment"}
+    assert sabir("predict", finished, "--file", tmp_path / "texts.txt")[1] == by_argument[1]
+    assert sabir("predict", finished, stdin="\n".join(texts))[1] == by_argument[1]
+    document = json.loads(sabir("predict", finished, *texts, "--json")[1])
+    assert [answer["input"] for answer in document["predictions"]] == texts
+
+
+def test_predict_without_text_or_without_a_run_is_refused(sabir, finished, config):
+    code, out, err = sabir("predict", finished)
+    assert (code, out) == (2, "")
+    assert err == "predict: there is no text. Give one as an argument, or one a line.\n"
+    code, _, err = sabir("predict", config, "text")
+    assert code == 2
+    assert "there is no selected merge" in err
+    assert sabir("predict", finished, "--file", config.parent / "none.txt")[0] == 2
+
+
+@pytest.mark.parametrize("what", ["methods", "spaces", "recipes", "tasks", "metrics", "backends"])
+def test_list_shows_every_kind(sabir, what):
+    code, out, _ = sabir("list", what)
+    assert code == 0
+    entries = json.loads(sabir("list", what, "--json")[1])[what]
+    assert entries
+    for entry in entries:
+        assert {"name", "summary", "settings", "source"} <= {*entry}
+        assert entry["name"] in out
+
+
+def test_list_of_nothing_known_names_what_there_is(sabir):
+    code, _, err = sabir("list", "method")
+    assert code == 2
+    assert "Did you mean 'methods'?" in err
+
+
+def test_merge_writes_an_adapter_and_its_document(sabir, tmp_path):
+    for seed, name in enumerate(("a", "b")):
+        save_peft(tmp_path / name, random_factors(seed))
+    merged = ("merge", tmp_path / "a", tmp_path / "b", "--recipe", "ties-knots")
+    code, out, err = sabir(*merged, "--out", tmp_path / "one", "--weights", "1,2")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Wrote {tmp_path}/one: rank ")
+    document = json.loads(sabir(*merged, "--out", tmp_path / "two", "--json")[1])
+    assert {"out", "rank", "modules", "parameters", "energy_kept", "wall_s", "peak_bytes"} <= {*document}
+    assert set(document["energy_kept_by_adapter"]) == {"a", "b"}
+    assert {"path", "digest"} == {*document["adapters"][0]}
+    assert sabir(*merged, "--out", tmp_path / "three", "--weights", "1,x")[0] == 2
+    assert sabir(*merged, "--out", tmp_path / "one")[0] == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(finished):
+    for command in (f"SABIR show {finished} --json | head -1", "SABIR list metrics | head -1"):
+        done = shell(command)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_color_is_respected_and_pipes_get_plain_text(finished):
+    assert "\x1b" not in shell(f"SABIR show {finished}").stdout
+    command = f'script -qec "SABIR show {finished}" /dev/null'
+    if shell("command -v script").returncode:
+        pytest.skip("there is no `script` to stand for a terminal")
+    assert "\x1b[1;32m" in shell(command, TERM="xterm-256color").stdout
+    assert "32m" not in shell(command, TERM="xterm-256color", NO_COLOR="1").stdout

@@ -1,0 +1,147 @@
+"""From files to rendered rows, and what a plan remembers of them."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from sabir.errors import InputError, InputErrors, SabirError
+from sabir.tasks import make_task
+from sabir.work.prepare import Summary, load, prepare, read_examples
+from sabir.work.sources import SHOWN, Source
+
+TASK = make_task("classification", {"labels": ("good", "bad"), "instruction": "Is it good?"})
+
+
+def jsonl(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def rows(count, start=0, **more):
+    return [
+        {"text": f"text {i}", "label": ("good", "bad")[i % 2], **more} for i in range(start, start + count)
+    ]
+
+
+def source(folder, *, train=None, valid=None, test=None):
+    folder.mkdir(exist_ok=True)
+    given = {"train": train or rows(6), "valid": valid or rows(2, 100), "test": test or rows(3, 200)}
+    return Source("de", files={split: jsonl(folder / f"{split}.jsonl", r) for split, r in given.items()})
+
+
+def digests(source):
+    return load(source, TASK)[1].digests
+
+
+def test_rows_are_rendered_by_the_task(tmp_path):
+    splits, summary = load(source(tmp_path), TASK)
+    assert {example.prompt.text for example in splits["valid"]} == {
+        "Is it good?\n\ntext 100\n\nAnswer:",
+        "Is it good?\n\ntext 101\n\nAnswer:",
+    }
+    assert summary.rows == {"train": 6, "valid": 2, "test": 3}
+    assert summary.characters["valid"] == 2 * len("Is it good?\n\ntext 100\n\nAnswer:") + len("goodbad")
+
+
+def test_the_order_of_the_file_changes_nothing(tmp_path):
+    one, other = source(tmp_path / "a"), source(tmp_path / "b", train=rows(6)[::-1], test=rows(3, 200)[::-1])
+    assert load(one, TASK)[0] == load(other, TASK)[0]
+    assert digests(one) == digests(other)
+
+
+def test_ids_enter_the_digest_of_test_and_not_of_train(tmp_path):
+    plain = digests(source(tmp_path / "a"))
+    train = digests(source(tmp_path / "b", train=[{"id": i, **row} for i, row in enumerate(rows(6))]))
+    test = digests(source(tmp_path / "c", test=[{"id": i, **row} for i, row in enumerate(rows(3, 200))]))
+    assert train == plain
+    assert test["test"] != plain["test"]
+    assert test["train"] == plain["train"]
+
+
+@pytest.mark.parametrize("change", [{"text": "other"}, {"label": "bad"}, {"instruction": "Hm?"}])
+def test_what_the_model_meets_enters_the_digest(tmp_path, change):
+    changed = rows(6)
+    changed[0] = {**changed[0], **change}
+    assert digests(source(tmp_path / "a"))["train"] != digests(source(tmp_path / "b", train=changed))["train"]
+
+
+def test_a_row_twice_is_another_digest_than_once(tmp_path):
+    twice = digests(source(tmp_path / "b", train=[*rows(6), rows(1)[0]]))
+    assert digests(source(tmp_path / "a"))["train"] != twice["train"]
+
+
+def test_test_texts_that_are_in_train_are_counted(tmp_path):
+    assert load(source(tmp_path, test=[*rows(2), *rows(2, 200)]), TASK)[1].overlap == 2
+
+
+def test_the_longest_answer_is_told_with_its_place(tmp_path):
+    task = make_task("summarization", {})
+    texts = [{"text": "a", "label": "x"}, {"text": "b", "label": "日本語"}]
+    summary = load(source(tmp_path, train=texts), task)[1]
+    assert summary.longest_target == (9, f"{tmp_path / 'train.jsonl'}, line 2", "日本語")
+
+
+def test_a_label_that_is_not_declared_is_told_with_its_line(tmp_path):
+    wrong = rows(3)
+    wrong[1]["label"] = "Good"
+    with pytest.raises(InputError) as error:
+        load(source(tmp_path, train=wrong), TASK)
+    assert str(error.value) == (
+        f"{tmp_path / 'train.jsonl'}, line 2: the label 'Good' is not declared. Declared are: good, bad."
+    )
+
+
+def test_wrong_rows_are_capped_by_split(tmp_path):
+    wrong = [{"text": str(i), "label": "?"} for i in range(SHOWN + 3)]
+    with pytest.raises(InputErrors) as error:
+        load(source(tmp_path, train=wrong, test=wrong), TASK)
+    said = [str(problem) for problem in error.value.problems()]
+    assert len(said) == 2 * (SHOWN + 1)
+    assert said[SHOWN] == "de/train: 3 more rows are wrong likewise."
+
+
+def test_a_language_without_test_rows_is_refused(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", rows(2))
+    with pytest.raises(InputError, match=r"data\.de: there are no (valid|test) rows \(read: .*a\.jsonl\)"):
+        load(Source("de", file=path), TASK)
+
+
+def test_a_language_with_its_own_adapter_needs_no_train_rows(tmp_path):
+    whole = source(tmp_path)
+    files = {split: path for split, path in whole.files.items() if split != "train"}
+    summary = load(Source("de", files=files), TASK)[1]
+    assert set(summary.digests) == {"valid", "test"}
+    assert summary.overlap == 0
+
+
+def test_a_summary_goes_through_json(tmp_path):
+    summary = load(source(tmp_path), TASK)[1]
+    assert Summary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
+
+
+def work(given, out, settings):
+    task = {"name": "classification", "settings": {"labels": ["good", "bad"], "instruction": "Is it good?"}}
+    args = {"source": given.to_json(), "task": task}
+    return SimpleNamespace(name="data/de", args=args, settings=settings, out=out)
+
+
+def test_the_step_writes_what_was_planned(tmp_path):
+    given = source(tmp_path / "data", train=[{"text": "schön\u2028🎉", "label": "good"}])
+    out = tmp_path / "out"
+    out.mkdir()
+    splits, summary = load(given, TASK)
+    [(name, outcome)] = prepare([work(given, out, summary.digests)])
+    assert (name, outcome["result"]["rows"]) == ("data/de", summary.rows)
+    for split, examples in splits.items():
+        assert read_examples(out, split) == examples
+
+
+def test_the_step_refuses_rows_that_changed_since(tmp_path):
+    given = source(tmp_path / "data")
+    planned = digests(given)
+    jsonl(given.files["train"], rows(7))
+    with pytest.raises(SabirError, match=r"data\.de: the files changed while the run began\. Run again"):
+        list(prepare([work(given, tmp_path, planned)]))

@@ -1,0 +1,319 @@
+"""Rows as people have them, and how one file is split."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sabir.errors import InputError, InputErrors
+from sabir.tasks import Row
+from sabir.work.sources import SHOWN, Source, read_file, read_splits, split_files
+
+
+def jsonl(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def written(path, text):
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def pairs(path, fields=None):
+    return [(row.input, row.output) for _, row in read_file(path, fields or {})]
+
+
+def only(path, fields=None) -> Row:
+    [(_, row)] = read_file(path, fields or {})
+    return row
+
+
+@pytest.mark.parametrize(
+    "columns", [("input", "output"), ("prompt", "completion"), ("text", "label"), ("instruction", "output")]
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+def test_the_usual_columns_are_understood_in_every_format(tmp_path, columns, suffix):
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".jsonl":
+        jsonl(path, [dict(zip(columns, ("ein Text", "gut"), strict=True))])
+    else:
+        between = "," if suffix == ".csv" else "\t"
+        written(path, f"{between.join(columns)}\nein Text{between}gut\n")
+    row = only(path)
+    assert (row.input, row.output, row.instruction) == ("ein Text", "gut", "")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_text(tmp_path):
+    table = written(tmp_path / "a.csv", "\ufefftext,label\r\neins,x\r\nzwei,y\r\n")
+    assert pairs(table) == [("eins", "x"), ("zwei", "y")]
+    lines = written(
+        tmp_path / "a.jsonl", '\ufeff{"text": "eins", "label": "x"}\r\n\r\n{"text": "zwei", "label": "y"}'
+    )
+    assert pairs(lines) == [("eins", "x"), ("zwei", "y")]
+
+
+def test_quotes_separators_and_newlines_stand_in_quoted_fields(tmp_path):
+    path = written(tmp_path / "a.csv", 'text,label\n"one, ""two""\nthree",x\nsaid "so",y\n\n"",\n')
+    with pytest.raises(InputError, match="line 6"):  # counted where the row starts, in lines of the file
+        read_file(path, {})
+    path = written(tmp_path / "b.csv", 'text,label\n"one, ""two""\nthree",x\nsaid "so",y\n')
+    assert [place.rpartition(", ")[2] for place, _ in read_file(path, {})] == ["line 2", "line 4"]
+    assert pairs(path) == [('one, "two"\nthree', "x"), ('said "so"', "y")]
+
+
+def test_long_texts_are_read_from_tables(tmp_path):
+    text = "a" * 200_000  # the csv module stops at 131,072 unless told
+    assert pairs(written(tmp_path / "a.csv", f"text,label\n{text},x\n")) == [(text, "x")]
+
+
+def test_a_table_row_of_another_width_names_its_line(tmp_path):
+    path = written(tmp_path / "a.csv", "text,label\na,x\nb, c,y\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 3: has 3 fields, and the header has 2\. Quote"):
+        read_file(path, {})
+
+
+def test_an_unclosed_quote_names_its_line(tmp_path):
+    path = written(tmp_path / "a.tsv", 'text\tlabel\na\tx\n"b\ty\nc\tz\n')
+    with pytest.raises(InputError, match=r"a\.tsv, line 3: is not a valid table row"):
+        read_file(path, {})
+
+
+def test_a_column_named_twice_is_refused(tmp_path):
+    path = written(tmp_path / "a.csv", "text,label,text\na,x,b\n")
+    with pytest.raises(InputError, match=r"line 1: names the column 'text' twice\. Rename"):
+        read_file(path, {})
+
+
+@pytest.mark.parametrize("empty", ["", None, "   "])
+def test_alpaca_rows_with_an_empty_input_ask_the_instruction(tmp_path, empty):
+    path = jsonl(
+        tmp_path / "a.jsonl",
+        [
+            {"instruction": "Translate.", "input": "Hund", "output": "dog"},
+            {"instruction": "Say hello.", "input": empty, "output": "hello"},
+        ],
+    )
+    rows = [row for _, row in read_file(path, {})]
+    assert [(row.instruction, row.input, row.output) for row in rows] == [
+        ("Translate.", "Hund", "dog"),
+        ("", "Say hello.", "hello"),
+    ]
+
+
+def test_messages_ask_the_last_user_turn_after_what_came_before(tmp_path):
+    turns = [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+        ("user", "2+2?"),
+        ("assistant", "4"),
+    ]
+    path = jsonl(tmp_path / "a.jsonl", [{"id": 7, "messages": [{"role": r, "content": c} for r, c in turns]}])
+    assert only(path) == Row("7", "2+2?", "4", "Be brief.\nHi\nHello")
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ("hi", "is not a list"),
+        ([{"role": "user", "content": "hi"}], "is not a list of at least two turns"),
+        ([{"role": "user", "content": "hi"}, {"role": "assistant"}], "a turn without text"),
+        (
+            [{"role": "user", "content": "hi"}, {"role": "user", "content": "x"}],
+            "does not end with a user turn",
+        ),
+        ([{"role": "user", "content": "hi"}, {"role": "assistant", "content": " "}], "an empty turn"),
+    ],
+)
+def test_messages_that_are_no_dialogue_are_refused_by_sentence(tmp_path, messages, said):
+    path = jsonl(tmp_path / "a.jsonl", [{"messages": messages}])
+    with pytest.raises(InputError, match=rf"line 1: field 'messages' .*{said}.*\. Expected a list of"):
+        read_file(path, {})
+
+
+@pytest.mark.parametrize(
+    ("record", "fields", "expected"),
+    [
+        ({"review": "a", "stars": "5"}, {"input": "review", "output": "stars"}, ("a", "5")),
+        ({"review": "a", "label": "5"}, {"input": "review"}, ("a", "5")),
+        ({"text": "a", "stars": "5"}, {"output": "stars"}, ("a", "5")),
+        ({"input": "no", "text": "a", "label": "5"}, {"input": "text", "output": "label"}, ("a", "5")),
+        ({"instruction": "a", "input": "b", "output": "5"}, {"input": "instruction"}, ("a", "5")),
+        ({"messages": "other", "text": "a", "label": "5"}, {"input": "text", "output": "label"}, ("a", "5")),
+    ],
+)
+def test_fields_are_taken_as_mapped(tmp_path, record, fields, expected):
+    assert pairs(jsonl(tmp_path / "a.jsonl", [record]), fields) == [expected]
+
+
+def test_id_and_instruction_may_be_mapped(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"key": 0, "ask": "Sum up.", "text": "a", "label": "b"}])
+    assert only(path, {"id": "key", "instruction": "ask"}) == Row("0", "a", "b", "Sum up.")
+
+
+def test_a_mapped_field_that_is_not_there_is_named(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "b"}])
+    with pytest.raises(InputError, match=r"has the fields \['label', 'text'\]; expected 'review'\."):
+        read_file(path, {"input": "review"})
+    with pytest.raises(InputError, match=r"expected 'review' and 'stars'\."):
+        read_file(path, {"input": "review", "output": "stars"})
+
+
+def test_numbers_are_labels_as_they_are_written(tmp_path):
+    assert pairs(written(tmp_path / "a.csv", "text,label\na,0\nb,1\n")) == [("a", "0"), ("b", "1")]
+    assert pairs(jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": 0}])) == [("a", "0")]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (["a", "b"], "field 'output' is a list; expected text"),
+        ({"a": 1}, "field 'output' is a dict; expected text"),
+        (None, "field 'output' is null; expected text"),
+        (True, "field 'output' is a bool; expected text"),
+        ("", "field 'output' is empty"),
+        (" \n", "field 'output' is empty"),
+        ("\ud83d", "holds half a character (\\ud83d)"),
+    ],
+)
+def test_an_output_that_is_no_text_is_refused_by_sentence(tmp_path, value, said):
+    path = jsonl(tmp_path / "a.jsonl", [{"input": "x", "output": value}])
+    with pytest.raises(InputError) as error:
+        read_file(path, {})
+    assert str(error.value).startswith(f"{path}, line 1: {said}")
+
+
+def test_a_missing_field_names_what_is_there(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"input": "x", "output": "y"}, {"input": "x"}])
+    with pytest.raises(InputError, match=r"line 2: has the fields \['input'\]; expected one of input/output"):
+        read_file(path, {})
+
+
+@pytest.mark.parametrize("line", ['{"input": "x", ', '{"input": "x", "output": NaN}'])
+def test_a_broken_json_line_names_its_number(tmp_path, line):
+    path = written(tmp_path / "a.jsonl", '{"input": "x", "output": "y"}\n\n' + line + "\n")
+    with pytest.raises(InputError, match=r"a\.jsonl, line 3: is not valid JSON \(.*\)\. Mend the line"):
+        read_file(path, {})
+
+
+def test_a_line_that_is_no_object_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"line 1: is a list; expected an object"):
+        read_file(written(tmp_path / "a.jsonl", "[1]\n"), {})
+
+
+def test_broken_lines_and_wrong_rows_are_told_together(tmp_path):
+    path = written(tmp_path / "a.jsonl", '{"input": ""}\n{\n{"input": "x", "output": ""}\n')
+    with pytest.raises(InputErrors) as error:
+        read_file(path, {})
+    assert [problem.where.rpartition(" ")[2] for problem in error.value.problems()] == ["1", "2", "3"]
+
+
+def test_more_wrong_rows_are_counted_and_not_told(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"input": "x", "output": ""}] * (SHOWN + 7))
+    with pytest.raises(InputErrors) as error:
+        read_file(path, {})
+    problems = error.value.problems()
+    assert len(problems) == SHOWN + 1
+    assert str(problems[-1]) == f"{path}: 7 more rows are wrong in the same or other ways."
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.csv", ""), ("a.csv", "text,label\n")]
+)
+def test_an_empty_file_is_refused(tmp_path, name, text):
+    with pytest.raises(InputError, match=r"the file has no rows\. Add rows or take it out"):
+        read_file(written(tmp_path / name, text), {})
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
+        read_file(tmp_path / "a.jsonl", {})
+
+
+@pytest.mark.parametrize("rows_before", [0, 20_000])
+def test_a_file_that_is_not_utf8_names_the_line(tmp_path, rows_before):
+    good = b'{"input": "x", "output": "y"}\n' * rows_before
+    path = written(tmp_path / "a.jsonl", good + '{"input": "schön", "output": "y"}'.encode("latin-1"))
+    with pytest.raises(InputError, match=rf"line {rows_before + 1}: is not UTF-8\. Save the file as UTF-8"):
+        read_file(path, {})
+
+
+# --- splits ------------------------------------------------------------------------------------------------
+
+
+def split_texts(source):
+    return {split: [row.input for _, row in rows] for split, rows in read_splits(source).items()}
+
+
+def labelled(count):
+    return [{"text": f"text {i}", "label": "x"} for i in range(count)]
+
+
+def test_one_file_is_split_near_eight_to_one_to_one(tmp_path):
+    splits = split_texts(Source("de", file=jsonl(tmp_path / "a.jsonl", labelled(4000))))
+    # three standard deviations of a binomial with p = 0.1 and n = 4000 are 57
+    assert 343 < len(splits["valid"]) < 457
+    assert 343 < len(splits["test"]) < 457
+    assert sum(map(len, splits.values())) == 4000
+
+
+def test_a_row_stays_in_its_split_as_others_are_added(tmp_path):
+    before = split_texts(Source("de", file=jsonl(tmp_path / "a.jsonl", labelled(200))))
+    after = split_texts(Source("de", file=jsonl(tmp_path / "b.jsonl", labelled(400)[::-1])))
+    for split, texts in before.items():
+        assert set(texts) <= set(after[split])
+
+
+def test_equal_texts_are_in_one_split_whatever_their_label(tmp_path):
+    rows = [{"text": f"text {i}", "label": label} for label in "xyz" for i in range(60)]
+    splits = split_texts(Source("de", file=jsonl(tmp_path / "a.jsonl", rows)))
+    for one in splits:
+        for other in splits:
+            assert one == other or not set(splits[one]) & set(splits[other])
+
+
+def test_a_tenth_of_train_becomes_valid_where_there_is_none(tmp_path):
+    train = jsonl(tmp_path / "train.jsonl", labelled(2000))
+    test = jsonl(tmp_path / "test.jsonl", [{"text": "t", "label": "x"}])
+    splits = split_texts(Source("de", files={"train": train, "test": test}))
+    assert 160 < len(splits["valid"]) < 240
+    assert len(splits["train"]) + len(splits["valid"]) == 2000
+    assert splits["test"] == ["t"]
+    own = jsonl(tmp_path / "valid.jsonl", [{"text": "v", "label": "x"}])
+    splits = split_texts(Source("de", files={"train": train, "valid": own, "test": test}))
+    assert (len(splits["train"]), splits["valid"]) == (2000, ["v"])
+
+
+def test_what_is_wrong_in_several_files_is_told_at_once(tmp_path):
+    files = {split: written(tmp_path / f"{split}.jsonl", "{") for split in ("train", "valid", "test")}
+    with pytest.raises(InputErrors) as error:
+        read_splits(Source("de", files=files))
+    assert [problem.where for problem in error.value.problems()] == [
+        f"{path}, line 1" for path in files.values()
+    ]
+
+
+def test_a_source_goes_through_json(tmp_path):
+    for source in (
+        Source("de", files={"train": tmp_path / "a.csv"}, fields={"input": "x"}),
+        Source("ja", file=tmp_path / "b.jsonl"),
+    ):
+        assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+
+
+def test_a_folders_splits_are_found_by_name(tmp_path):
+    for name in ("train.csv", "test.jsonl", "notes.txt"):
+        (tmp_path / name).touch()
+    assert split_files(tmp_path) == {"train": tmp_path / "train.csv", "test": tmp_path / "test.jsonl"}
+    (tmp_path / "train.tsv").touch()
+    with pytest.raises(InputError, match=r"both train\.csv and train\.tsv are there\. Keep one"):
+        split_files(tmp_path)
+
+
+def test_the_real_reviews_are_read_whole(shared):
+    files = sorted((shared / "data" / "sentiment" / "reviews").rglob("*.jsonl"))
+    assert files
+    for path in files:
+        assert len(read_file(path, {})) == sum(1 for line in path.open("rb") if line.strip())
