@@ -47,7 +47,10 @@ def test_topics_in_five_languages_end_to_end(shared, tmp_path):
     assert document["selected"] in ("merged/average", "merged/ties-knots")
     scored = {row["language"] for row in document["scores"] if row["model"] == document["selected"]}
     assert scored == {*languages, "macro"}
-    assert {row["b"] for row in document["comparisons"] if row["language"] == "ja"} >= {"adapter/combined", "adapter/ja"}
+    assert {row["b"] for row in document["comparisons"] if row["language"] == "ja"} >= {
+        "adapter/combined",
+        "adapter/ja",
+    }
 
 
 @pytest.mark.slow
@@ -56,9 +59,13 @@ def test_summaries_are_generated_and_scored_in_japanese_and_chinese(shared, tmp_
     sizes = {"train": 8, "valid": 3, "test": 3}
     project = _project(tmp_path, shared / "data/summarization/phpdoc", ["ja", "zh"], task, sizes)
     document = project.run()
-    rouge = [row for row in document["scores"] if row["metric"] == "rougeL" and row["language"] in ("ja", "zh")]
+    rouge = [
+        row for row in document["scores"] if row["metric"] == "rougeL" and row["language"] in ("ja", "zh")
+    ]
     assert all(0 <= row["value"] <= 1 and row["unscored"] == 0 for row in rouge)
-    assert any(row["value"] > 0 for row in rouge), "by characters or words, some overlap is certain to be found"
+    assert any(row["value"] > 0 for row in rouge), (
+        "by characters or words, some overlap is certain to be found"
+    )
     assert len({row["signature"] for row in rouge}) == 2
 
 

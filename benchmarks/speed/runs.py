@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        merges = "merges:\n  average: average\n  ties: {method: ties}\n  ties-knots: {method: ties, space: knots}\n"
+        merges = "merges: {average: average, ties: {method: ties}, knots: {method: ties, space: knots}}\n"
         config = write(folder / "whole", ["en", "de", "fr"], arguments.rows, f"baseline: combined\n{merges}")
         wall, entry = run(config, 1)
         work = sum(step["wall_s"] for step in entry["steps"] if step["status"] == "run")
@@ -68,7 +68,9 @@ def main() -> None:
             _, entry = run(config, workers)
             spans = [step["wall_s"] for step in entry["steps"] if step["kind"] == "adapter"]
             times[workers] = sum(spans) if workers == 1 else max(spans)
-            print(f"two adapters {label}: {', '.join(f'{s:.1f}' for s in spans)} s, together {times[workers]:.1f} s")
+            print(
+                f"two adapters {label}: {', '.join(f'{s:.1f}' for s in spans)} s, together {times[workers]:.1f} s"
+            )
         print(f"side by side / one after the other: {times[2] / times[1]:.3f} (reach 0.65)")
 
 

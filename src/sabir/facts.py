@@ -23,7 +23,7 @@ from sabir.work import bases
 from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
-RENDERING = 1  # raise it when rows are rendered differently: remembered summaries are then read anew
+RENDERING = 2  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,15 @@ def _base(
     """The base with its identity, held against the lock."""
     same = pinned if pinned is not None and pinned.name == config.base else None
     if bases.is_hub_name(config.base, config.folder):
-        if same is not None and not with_folder:
-            return same, None, {}
-        folder, commit = bases.hub_folder(config.base, same.revision if same else None)
-        found = PinnedBase(config.base, f"commit:{commit}", commit)
+        folder: Path | None = None
         files: dict[str, Any] = {}
+        if with_folder:
+            folder, commit = bases.hub_folder(config.base, same.revision if same else None)
+        elif same is not None:
+            return same, None, files
+        else:
+            commit = bases.hub_commit(config.base)
+        found = PinnedBase(config.base, f"commit:{commit}", commit)
     else:
         folder = bases.local_folder(config.base, config.folder)
         identity, files = bases.digest_of(folder, memory)

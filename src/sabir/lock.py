@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +32,41 @@ def path_of(config: Path) -> Path:
     return config.parent / NAME
 
 
-def read(config: Path) -> PinnedBase | None:
-    """The pinned base, or None when there is no lock yet. Raises InputError when the file is not a lock."""
+def read(config: Path) -> dict[str, PinnedBase]:
+    """The pinned bases by name, none before the first run. Raises InputError when the file is not a lock.
+
+    Several, because the configs of one folder share the lock.
+    """
     path = path_of(config)
     if not path.is_file():
-        return None
+        return {}
     data, _ = load(read_text(path), where=str(path))
-    base = data.get("base") if isinstance(data, Mapping) else None
-    if not isinstance(base, Mapping) or not isinstance(base.get("identity"), str):
+    bases = data.get("bases") if isinstance(data, Mapping) else None
+    if not isinstance(bases, Mapping) or not all(_is_pin(pin) for pin in bases.values()):
         raise InputError(
             str(path), "is not a lock that sabir wrote.", "Restore it from version control or delete it."
         )
-    return PinnedBase(str(base.get("name")), base["identity"], base.get("revision"))
+    return {name: PinnedBase(name, pin["identity"], pin.get("revision")) for name, pin in bases.items()}
+
+
+def _is_pin(pin: Any) -> bool:
+    return isinstance(pin, Mapping) and isinstance(pin.get("identity"), str)
 
 
 def write(config: Path, base: PinnedBase) -> None:
-    """Write the lock if it says something new. Raises InputError where it cannot be written."""
-    text = HEADER + "base:\n" + "".join(f"  {key}: {_quoted(value)}\n" for key, value in vars(base).items())
-    path = path_of(config)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    """Pin a base, if it is not yet. Raises InputError where the lock cannot be written."""
+    pins = read(config)
+    if pins.get(base.name) == base:
         return
+    pins[base.name] = base
+    lines = [HEADER + "bases:\n"]
+    for name, pin in sorted(pins.items()):
+        lines.append(f"  {_quoted(name)}:\n")
+        lines += [f"    {key}: {_quoted(value)}\n" for key, value in asdict(pin).items() if key != "name"]
+    path = path_of(config)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text("".join(lines), encoding="utf-8")
         os.replace(aside, path)
     except OSError as error:
         raise InputError(

@@ -20,7 +20,8 @@ from sabir.facts import Facts
 from sabir.merging.recipe import make_recipe
 
 OWN = "adapter/<language>"  # in a comparison: each language's own adapter
-PRELOAD = "sabir.work.preload"
+PRELOAD = "sabir.work.preload"  # torch, transformers, peft
+LIGHT = "sabir.work.judge"  # numpy and the metrics
 CHECKPOINT_EVERY_S = 120.0
 PRIORITY = {
     "data": 0,
@@ -251,6 +252,7 @@ class _Planner:
             batch="macro",
             size=float(sum(self.facts.rows[language].rows[split] for language in self.languages)),
             priority=PRIORITY["macro"],
+            preload=LIGHT,
         )
 
     def scoring(self) -> dict[str, Any]:
@@ -303,6 +305,7 @@ class _Planner:
             batch="scores",
             size=float(self.facts.rows[language].rows[split]),
             priority=PRIORITY["scores"],
+            preload=LIGHT,
         )
 
     def select(self, candidates: Mapping[str, list[str]]) -> Step:
@@ -345,6 +348,7 @@ class _Planner:
             },
             deps={role: f"scores/{model}/{role.rpartition('/')[2]}/test" for role, model in roles.items()},
             priority=PRIORITY["judge"],
+            preload=LIGHT,
         )
 
     @property

@@ -106,18 +106,18 @@ def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
                 )
             )
         for language in languages:
-            size, place, target = facts.rows[language].longest_target
-            if size + 2 < length:  # a token holds at least one byte; the end token and the blank before
-                continue
-            tokens = count(f" {target}") + 1
-            if tokens >= length:
-                errors.append(
-                    InputError(
-                        place,
-                        f"the answer takes {tokens} tokens, and a row has lora.max_length = {length}.",
-                        "Answers are never cut: raise max_length or drop the row.",
+            for size, place, target in facts.rows[language].longest_targets:
+                if size + 2 < length:  # a token holds at least a byte; the end token and the blank before
+                    break
+                tokens = count(f" {target}") + 1
+                if tokens >= length:
+                    errors.append(
+                        InputError(
+                            place,
+                            f"the answer takes {tokens} tokens, and a row has lora.max_length = {length}.",
+                            "Answers are never cut: raise max_length or drop the row.",
+                        )
                     )
-                )
     return list({str(error): error for error in errors}.values())
 
 

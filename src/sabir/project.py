@@ -260,7 +260,9 @@ class Project:
 
     def _facts(self, *, with_base: bool) -> Facts:
         memory = self.store.cached("facts")
-        facts = gather(self.config, lock.read(self.config.path), memory, with_base=with_base)
+        facts = gather(
+            self.config, lock.read(self.config.path).get(self.config.base), memory, with_base=with_base
+        )
         if facts.memory != memory:
             with contextlib.suppress(
                 OSError

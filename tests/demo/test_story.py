@@ -26,12 +26,16 @@ def test_the_demo_tells_its_story_and_reuses_what_did_not_change(tmp_path, monke
     titles = [title for title, _, _ in scenes if title]
     assert [title.partition(":")[0] for title in titles] == ["Act 1", "Act 2", "Act 3"]
     first, second = (document for _, _, document in scenes if document is not None)
-    trained = {step["name"] for step in second["steps"] if step["kind"] == "adapter" and step["status"] == "run"}
+    trained = {
+        step["name"] for step in second["steps"] if step["kind"] == "adapter" and step["status"] == "run"
+    }
     assert trained == {"adapter/de"}
     assert first["run"]["phase"] == "setup"
     assert second["run"] | {"id": None} == {"id": None, "phase": "update", "languages_changed": ["de"]}
     assert {row["measured"] for row in second["costs"] if row["run"] == second["run"]["id"]} == {True, False}
-    assert not [step for step in Project(tmp_path / "demo" / story.NAME).plan()["steps"] if step["status"] == "run"]
+    assert not [
+        step for step in Project(tmp_path / "demo" / story.NAME).plan()["steps"] if step["status"] == "run"
+    ]
 
 
 def test_the_demo_project_is_one_that_check_accepts(tmp_path):

@@ -174,3 +174,12 @@ def test_a_model_that_cannot_be_had_is_refused_by_sentence(hub, name, revision):
         InputError, match=r"is not in the local cache and could not be fetched .*Check the name"
     ):
         bases.hub_folder(name, revision)
+
+
+def test_without_a_network_the_cache_knows_the_commit_of_today(hub):
+    assert bases.hub_commit("org/name") == COMMITS[1]
+
+
+def test_a_hub_name_that_nobody_knows_is_a_sentence(hub):
+    with pytest.raises(InputError, match="not pinned yet, not in the local cache"):
+        bases.hub_commit("org/other")

@@ -77,11 +77,13 @@ def test_test_texts_that_are_in_train_are_counted(tmp_path):
     assert load(source(tmp_path, test=[*rows(2), *rows(2, 200)]), TASK)[1].overlap == 2
 
 
-def test_the_longest_answer_is_told_with_its_place(tmp_path):
+def test_the_longest_training_answers_are_told_with_their_places(tmp_path):
     task = make_task("summarization", {})
     texts = [{"text": "a", "label": "x"}, {"text": "b", "label": "日本語"}]
-    summary = load(source(tmp_path, train=texts), task)[1]
-    assert summary.longest_target == (9, f"{tmp_path / 'train.jsonl'}, line 2", "日本語")
+    test = [{"text": "c", "label": "an answer that is only compared, never trained on"}]
+    summary = load(source(tmp_path, train=texts, test=test), task)[1]
+    place = f"{tmp_path / 'train.jsonl'}, line"
+    assert summary.longest_targets == ((9, f"{place} 2", "日本語"), (1, f"{place} 1", "x"))
 
 
 def test_a_label_that_is_not_declared_is_told_with_its_line(tmp_path):

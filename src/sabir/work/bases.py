@@ -91,6 +91,28 @@ def hub_folder(name: str, revision: str | None) -> tuple[Path, str]:
     ) from error
 
 
+def hub_commit(name: str) -> str:
+    """Today's commit of a hub model, from the hub, or from the local cache without a network; nothing is
+    fetched. Raises InputError when neither knows the model.
+    """
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+
+    repository, _, written = name.partition("@")
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return str(HfApi().model_info(repository, revision=written or None, timeout=10).sha)
+        except Exception:  # no network, or no such model: the cache may still know it
+            pass
+    cached = try_to_load_from_cache(repository, "config.json", revision=written or None)
+    if isinstance(cached, str):
+        return Path(cached).parent.name
+    raise InputError(
+        "base",
+        f"{name!r} is not pinned yet, not in the local cache, and the hub could not be asked.",
+        "Check the name and the network, or give a folder.",
+    )
+
+
 def check_usable(folder: Path, name: str) -> None:
     """Raise InputError unless the folder holds a config, a tokenizer and safetensors weights."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from sabir.errors import InputError, SabirError, raise_all
 from sabir.tasks import Prompt, Row, Task, make_task
 from sabir.work import Outcome, Work
 from sabir.work.sources import SHOWN, Source, read_splits
+
+KEPT_TARGETS = 20  # the longest in bytes is not always the longest in tokens
 
 
 @dataclass(frozen=True)
@@ -35,22 +38,22 @@ class Summary:
     """What a plan needs to know of one language's rows, without keeping them.
 
     Per split: `digests` (order-free; ids enter those of valid and test, which are paired by id, and not
-    train's), `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_target` is
-    the longest answer in UTF-8 bytes, with its place.
+    train's), `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_targets`
+    are the longest training answers, (bytes of UTF-8, place, text), the longest first.
     """
 
     digests: Mapping[str, str]
     rows: Mapping[str, int]
     characters: Mapping[str, int]
     overlap: int
-    longest_target: tuple[int, str, str]
+    longest_targets: tuple[tuple[int, str, str], ...]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Summary:
-        return cls(**{**value, "longest_target": tuple(value["longest_target"])})
+        return cls(**{**value, "longest_targets": tuple(map(tuple, value["longest_targets"]))})
 
 
 def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]:
@@ -60,7 +63,7 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
     """
     splits: dict[str, list[Example]] = {}
     errors: list[InputError] = []
-    longest = (0, "", "")
+    targets: list[tuple[int, str, str]] = []
     for split, rows in read_splits(source).items():
         wrong = 0
         examples = []
@@ -72,8 +75,8 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
                 if wrong <= SHOWN:
                     errors.append(InputError(place, str(error)))
                 continue
-            size = len(examples[-1].target.encode())
-            longest = max(longest, (size, place, examples[-1].target))
+            if split == "train":
+                targets.append((len(examples[-1].target.encode()), place, examples[-1].target))
         if wrong > SHOWN:
             errors.append(
                 InputError(f"{source.language}/{split}", f"{wrong - SHOWN} more rows are wrong likewise.")
@@ -81,7 +84,7 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
         splits[split] = sorted(examples, key=lambda example: (example.digest, example.id))
     raise_all(errors)
     _check_not_empty(source, splits)
-    return splits, _summary(splits, longest)
+    return splits, _summary(splits, targets)
 
 
 def _render(row: Row, task: Task) -> Example:
@@ -103,7 +106,7 @@ def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]]) ->
     raise_all(errors)
 
 
-def _summary(splits: Mapping[str, Sequence[Example]], longest: tuple[int, str, str]) -> Summary:
+def _summary(splits: Mapping[str, Sequence[Example]], targets: list[tuple[int, str, str]]) -> Summary:
     train = {example.prompt.source for example in splits.get("train", ())}
     return Summary(
         digests={split: _digest(examples, with_ids=split != "train") for split, examples in splits.items()},
@@ -113,7 +116,7 @@ def _summary(splits: Mapping[str, Sequence[Example]], longest: tuple[int, str, s
             for split, examples in splits.items()
         },
         overlap=sum(example.prompt.source in train for example in splits["test"]),
-        longest_target=longest,
+        longest_targets=tuple(heapq.nlargest(KEPT_TARGETS, targets)),
     )
 
 
