@@ -117,11 +117,14 @@ def run(
     config: ConfigPath,
     with_baseline: WithBaseline = False,
     workers: Workers = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="where jobs run: local or inline (sabir list backends)")
+    ] = None,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
     """Do what is missing: train, merge, score, select. Ctrl-C once saves and stops; the next run goes on."""
-    project = _project(config, override)
+    project = _project(config, [*(override or []), *([f"run.backend={backend}"] if backend else [])])
     with _interruptible(), _progress() as listener:
         document = project.run(with_baseline=with_baseline, workers=workers, listener=listener, warn=_warn)
     if as_json:

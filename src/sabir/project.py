@@ -384,7 +384,7 @@ class Project:
     # --- where it runs -----------------------------------------------------------------------------------
 
     def _slots(self, workers: int | None = None) -> tuple[Slot, ...]:
-        from sabir.work.devices import cores, gpus
+        from sabir.engine.backends.devices import cores, gpus
 
         wanted = workers or self.config.run.workers
         found = gpus() if self.config.run.device in ("auto", "cuda") else []

@@ -17,7 +17,11 @@ KINDS = ("methods", "spaces", "recipes", "tasks", "metrics", "backends")
 
 
 def entries(what: str) -> list[dict[str, Any]]:
-    """Name, summary, settings (name -> default, null when required) and source of each. Raises InputError."""
+    """Name, summary, settings and source of each. Raises InputError for an unknown list.
+
+    Settings are name -> default (null when required); of a recipe, the values its authors recommend to start
+    from, which are never set by themselves.
+    """
     if what == "backends":
         return [
             {"name": name, "summary": text, "settings": {}, "source": ""} for name, text in BACKENDS.items()
@@ -28,8 +32,8 @@ def entries(what: str) -> list[dict[str, Any]]:
         return [
             {
                 "name": name,
-                "summary": f"{row.recipe.method} in {row.recipe.space}",
-                "settings": dict(row.recipe.settings),
+                "summary": f"the method {row.recipe.method} in the space {row.recipe.space}",
+                "settings": dict(row.recommended),
                 "source": row.source,
             }
             for name, row in RECIPES.items()
@@ -85,4 +89,5 @@ def table(what: str, found: Iterable[Mapping[str, Any]]) -> Table:
         )
         for entry in found
     )
-    return Table(what, ("name", "what it is", "settings", "source"), rows)
+    settings = "start from" if what == "recipes" else "settings"
+    return Table(what, ("name", "what it is", settings, "source"), rows)
