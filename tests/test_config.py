@@ -370,7 +370,7 @@ def test_unknown_settings_of_a_task_are_refused_with_a_suggestion(refusals):
             "lora: {dropout: '0,1'}",
             "lora.dropout: '0,1' is not a number of at least 0 and below 1. Write 0.1.",
         ),
-        ("lora: {warmup: 3}", "lora.warmup: 3 is not a number from 0 to 1."),
+        ("lora: {warmup: 3}", "lora.warmup: 3 is not a number of at least 0 and below 1."),
         ("lora: {rslora: yes}", "lora.rslora: 'yes' is not true or false. Write true."),
         (
             "lora: {schedule: cosin}",

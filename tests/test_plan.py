@@ -10,6 +10,7 @@ import pytest
 from sabir.errors import InputError
 from small_project import (
     FIVE,
+    LABELS,
     SELECTED,
     changed,
     identities,
@@ -230,3 +231,23 @@ def test_fingerprints_are_those_of_the_golden_file(tmp_path):
         "does those steps again. If results really change, raise the kind's number in sabir.plan.VERSIONS "
         f"and say so in the CHANGELOG; then copy {aside} to {GOLDEN}. If they do not, keep the fingerprint."
     )
+
+
+def test_another_word_splitter_scores_texts_again_and_labels_not(tmp_path, monkeypatch):
+    from sabir.metrics import words
+
+    def scores(task):
+        config = write_project(tmp_path / task["name"], ("ja",), task=task)
+        graph = planned(config)[0].graph
+        return graph.fingerprints["scores/base/ja/test"], graph.fingerprints["outputs/base/ja/test"]
+
+    tasks = [
+        {"name": "summarization", "max_new_tokens": 8},
+        {"name": "classification", "labels": list(LABELS)},
+    ]
+    before = [scores(task) for task in tasks]
+    monkeypatch.setattr(words, "describe_words", lambda language: "another splitter")
+    after = [scores(task) for task in tasks]
+    assert before[0][0] != after[0][0], "ROUGE counts words"
+    assert before[0][1] == after[0][1], "answers do not"
+    assert before[1] == after[1]

@@ -254,3 +254,11 @@ def test_a_broken_lock_is_said_to_be(tmp_path):
     assert "is not a lock that sabir wrote" in complaint(config)
     (tmp_path / "sabir.lock").write_bytes(b"\xff\xfe")
     assert "UTF-8" in complaint(config)
+
+
+def test_an_instruction_that_leaves_no_room_is_found_before_any_training(tmp_path):
+    config = write_project(tmp_path, ("en",))
+    long = " ".join(["Say which of these it is, and think of every word twice before you answer."] * 8)
+    project = sabir.Project(config, overrides={"task.instruction": long})
+    with pytest.raises(InputError, match=r"instruction, cue and answer take .* tokens before any text"):
+        project.check()

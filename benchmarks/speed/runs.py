@@ -2,11 +2,12 @@
 
     python benchmarks/speed/runs.py [--rows 400]
 
-Makes a project of demo texts in a temporary folder and runs it three times, each in a fresh store:
+Makes a project of demo texts in a temporary folder and runs it several times, each in a fresh store:
 
 1. one worker: wall clock of the run over the time of its trainings, merges and evaluations;
-2. two adapters one after the other (one worker, all cores for each);
-3. the same two adapters side by side (two workers, half the cores each).
+2. two adapters one after the other, with all cores for each (one worker);
+3. the same one after the other, with half the cores each (two projects of one adapter);
+4. the same side by side, with half the cores each (two workers).
 
 All figures come from the one call; the machine should be otherwise idle.
 """
@@ -62,16 +63,29 @@ def main() -> None:
         wall, entry = run(config, 1)
         work = sum(step["wall_s"] for step in entry["steps"] if step["status"] == "run")
         print(f"one worker: run {wall:.1f} s, its steps {work:.1f} s, ratio {wall / work:.3f} (reach 1.10)")
-        times = {}
-        for label, workers in (("one after the other", 1), ("side by side", 2)):
-            config = write(folder / f"pair-{workers}", ["en", "fr"], arguments.rows, "merges: {}\n")
-            _, entry = run(config, workers)
-            spans = [step["wall_s"] for step in entry["steps"] if step["kind"] == "adapter"]
-            times[workers] = sum(spans) if workers == 1 else max(spans)
-            print(
-                f"two adapters {label}: {', '.join(f'{s:.1f}' for s in spans)} s, together {times[workers]:.1f} s"
-            )
-        print(f"side by side / one after the other: {times[2] / times[1]:.3f} (reach 0.65)")
+        all_cores = trainings(write(folder / "a", ["en", "fr"], arguments.rows, "merges: {}\n"), 1)
+        half = [
+            trainings(write(folder / f"b-{language}", [language], arguments.rows, "merges: {}\n"), 2)[0]
+            for language in ("en", "fr")
+        ]
+        together = trainings(write(folder / "c", ["en", "fr"], arguments.rows, "merges: {}\n"), 2)
+        for label, spans, total in (
+            ("one after the other, all cores each", all_cores, sum(all_cores)),
+            ("one after the other, half the cores each", half, sum(half)),
+            ("side by side, half the cores each", together, max(together)),
+        ):
+            each = ", ".join(f"{span:.1f}" for span in spans)
+            print(f"two adapters {label}: {each} s, in all {total:.1f} s")
+        print(f"side by side / one after the other, all cores each: {max(together) / sum(all_cores):.3f}")
+        print(
+            f"side by side / one after the other, half the cores each: {max(together) / sum(half):.3f} (reach 0.65)"
+        )
+
+
+def trainings(config: Path, workers: int) -> list[float]:
+    """Wall time of each training of a run."""
+    _, entry = run(config, workers)
+    return [step["wall_s"] for step in entry["steps"] if step["kind"] == "adapter"]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from sabir.work import bases
 from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
-RENDERING = 2  # raise it when rows are rendered differently: remembered summaries are then read anew
+REMEMBERED = 200  # files, and sources, of all configs that share a store
+RENDERING = 3  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ def gather(config: Config, pinned: PinnedBase | None, memory: Mapping[str, Any],
     for language in config.languages.values():
         try:
             source = sources[language.language] = _source(language)
-            key, summary = _summary(source, config, task, memory.get("rows", {}))
+            stats = _stats(source)  # before the rows are read: an edit in between is then seen the next time
+            key, summary = _summary(source, stats, config, task, memory.get("rows", {}))
             rows[language.language] = summary
-            new["rows"][key] = {"stats": _stats(source), "summary": summary.to_json()}
+            new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
             if language.adapter is not None:
                 adapters[language.language] = open_adapter(language.adapter).digest
         except InputError as error:
@@ -72,7 +74,16 @@ def gather(config: Config, pinned: PinnedBase | None, memory: Mapping[str, Any],
     except InputError as error:
         errors.append(error)
     raise_all(errors)
-    return Facts(task, base, folder, sources, rows, adapters, new)
+    return Facts(task, base, folder, sources, rows, adapters, _together(memory, new))
+
+
+def _together(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What was just read and what other configs of this store read before, the oldest dropped."""
+    kept = {}
+    for kind, fresh in new.items():
+        others = {key: value for key, value in old.get(kind, {}).items() if key not in fresh}
+        kept[kind] = dict([*others.items(), *fresh.items()][-REMEMBERED:])
+    return kept
 
 
 def _source(language: LanguageConfig) -> Source:
@@ -94,11 +105,13 @@ def _source(language: LanguageConfig) -> Source:
     return Source(language.language, files=files, fields=language.fields)
 
 
-def _summary(source: Source, config: Config, task: Task, memory: Mapping[str, Any]) -> tuple[str, Summary]:
+def _summary(
+    source: Source, stats: list[list[int]], config: Config, task: Task, memory: Mapping[str, Any]
+) -> tuple[str, Summary]:
     identity = [RENDERING, source.to_json(), config.task.name, dict(config.task.settings)]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=list).encode()).hexdigest()
     known = memory.get(key)
-    if known and known["stats"] == _stats(source):
+    if known and known["stats"] == stats:
         return key, Summary.from_json(known["summary"])
     return key, load(source, task)[1]
 

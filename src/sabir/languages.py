@@ -30,7 +30,7 @@ class LoraConfig:
     batch_size: Annotated[int, Range(ge=1)] = 16  # the effective batch: one optimizer step
     max_length: Annotated[int, Range(ge=1)] = 512  # tokens of prompt and target together
     seed: Annotated[int, Range(ge=0)] = 0
-    warmup: Annotated[float, Range(ge=0, le=1)] = 0.03  # share of all steps
+    warmup: Annotated[float, Range(ge=0, lt=1)] = 0.03  # share of all steps
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Annotated[float, Range(ge=0)] = 0.0
 

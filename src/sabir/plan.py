@@ -255,6 +255,14 @@ class _Planner:
             preload=LIGHT,
         )
 
+    def words(self, language: str) -> dict[str, str]:
+        """How words are found, where answers are texts: installing a splitter changes those scores."""
+        if self.facts.task.answer != "text":
+            return {}
+        from sabir.metrics.words import describe_words
+
+        return {"words": describe_words(language)}
+
     def scoring(self) -> dict[str, Any]:
         return {
             "metrics": list(self.facts.task.metrics),
@@ -299,7 +307,7 @@ class _Planner:
             kind="scores",
             run="sabir.work.scores:scores",
             version=VERSIONS["scores"],
-            settings={"language": language, **self.scoring()},
+            settings={"language": language, **self.words(language), **self.scoring()},
             deps={"outputs": f"outputs/{model}/{language}/{split}", "rows": Part(f"data/{language}", split)},
             args={"split": split},
             batch="scores",

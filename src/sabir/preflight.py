@@ -106,6 +106,22 @@ def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
                 )
             )
         for language in languages:
+            size, place, frame = facts.rows[language].longest_frame
+            longest = facts.task.max_new_tokens or max(len(label.encode()) + 2 for label in facts.task.labels)
+            if size + 1 + longest <= length:  # a token holds at least a byte
+                tokens = 0
+            else:
+                answers = [count(f" {label}") + 1 for label in facts.task.labels] or [longest]
+                tokens = count(frame) + 1 + max(answers)
+            if tokens > length:
+                errors.append(
+                    InputError(
+                        place,
+                        f"instruction, cue and answer take {tokens} tokens before any text, and a row has "
+                        f"lora.max_length = {length}.",
+                        "Raise max_length or shorten the instruction.",
+                    )
+                )
             for size, place, target in facts.rows[language].longest_targets:
                 if size + 2 < length:  # a token holds at least a byte; the end token and the blank before
                     break

@@ -40,6 +40,7 @@ WORKER_ENV = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for GPUs before the fork must not start CUDA
 }
 REMEMBERED_RUNS = 5  # whose costs serve the estimates
 
@@ -109,6 +110,7 @@ class Project:
         """Everything that can be wrong, before anything heavy starts; warnings in the document."""
         facts = self._facts(with_base=True)
         state = self._state(facts, with_baseline=False)
+        self._slots()
         return {
             "ok": True,
             "base": {
@@ -183,27 +185,15 @@ class Project:
                     state = self._state(facts, with_baseline=with_baseline)
             finally:
                 backend.close()
-            entry = ledger_entry(
-                state.rows(),
-                {name: assessment.why for name, assessment in before.assessments.items()},
-                state.records,
-                run=run_id,
-                phase=phase,
-                devices=len(backend.slots),
-                usd_per_hour=self.config.prices.usd_per_hour,
-                ran={name for result in results for name in result.ran},
-                failures={n: failure.message for result in results for n, failure in result.failed.items()},
-            )
-            entry["costs"] += self._predicted(state, entry)
-            entry |= {
-                "started": started.isoformat(timespec="seconds"),
-                "wall_s": time.perf_counter() - clock,
-                "languages_changed": changed,
-                "languages": state.language_adapters,
-                "base": asdict(facts.base),
-                "selected": state.selected,
-            }
-            ledger.write(self.store, entry)
+                entry = self._entry(
+                    before, facts, results, run_id, phase, len(backend.slots), with_baseline=with_baseline
+                )
+                entry |= {
+                    "started": started.isoformat(timespec="seconds"),
+                    "wall_s": time.perf_counter() - clock,
+                    "languages_changed": changed,
+                }
+                ledger.write(self.store, entry)
         if any(result.interrupted for result in results):
             raise KeyboardInterrupt
         _raise_failure(results)
@@ -266,7 +256,7 @@ class Project:
         if facts.memory != memory:
             with contextlib.suppress(
                 OSError
-            ):  # it only saves time: `plan` works where nothing can be written
+            ):  # it only saves time; `plan` works where nothing can be written
                 self.store.remember("facts", facts.memory)
         return facts
 
@@ -286,16 +276,23 @@ class Project:
         step = combined_step(self.config, facts)
         if step is None or self.store.has(fresh.graph.fingerprints[step.name]):
             return None
+        for record in self._former(step.name):
+            if record["settings"] == dict(step.settings) and record["version"] == step.version:
+                return Stale(
+                    record["fingerprint"],
+                    f"trained on older data ({_changes(record['deps'], fresh.graph.identities(step))}); "
+                    "--with-baseline trains it anew",
+                )
+        return None
+
+    def _former(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Records of the step of that name, the newest first: of the runs, then of a run that was killed."""
         for entry in reversed(ledger.runs(self.store)):
             for old in entry["steps"]:
-                record = self.store.record(old["fingerprint"]) if old["name"] == step.name else None
-                if record and record["settings"] == dict(step.settings) and record["version"] == step.version:
-                    return Stale(
-                        record["fingerprint"],
-                        f"trained on older data ({_changes(record['deps'], fresh.graph.identities(step))}); "
-                        "--with-baseline trains it anew",
-                    )
-        return None
+                if old["name"] == name and (record := self.store.record(old["fingerprint"])):
+                    yield record
+        stray = (record for record in self.store.records() if record["name"] == name)
+        yield from sorted(stray, key=lambda record: record["created"], reverse=True)
 
     def _inspected(self, facts: Facts, state: State) -> list[str]:
         """Warnings of the preflight; its errors are raised."""
@@ -347,6 +344,40 @@ class Project:
             "languages": list(self.config.languages),
             "notes": [f"{name}: {a.why}." for name, a in state.assessments.items() if a.step.pinned],
             "pending": len(state.missing),
+        }
+
+    def _entry(
+        self,
+        before: State,
+        facts: Facts,
+        results: Sequence[Result],
+        run_id: str,
+        phase: str,
+        devices: int,
+        *,
+        with_baseline: bool,
+    ) -> dict[str, Any]:
+        """The ledger's entry of a run, also of one that broke off: what it finished is in the store."""
+        state = self._state(facts, with_baseline=with_baseline)
+        made = {
+            n for n, record in state.records.items() if (record.get("run"), record["name"]) == (run_id, n)
+        }
+        entry = ledger_entry(
+            state.rows(),
+            {name: assessment.why for name, assessment in before.assessments.items()},
+            state.records,
+            run=run_id,
+            phase=phase,
+            devices=devices,
+            usd_per_hour=self.config.prices.usd_per_hour,
+            ran=made,
+            failures={n: failure.message for result in results for n, failure in result.failed.items()},
+        )
+        entry["costs"] += self._predicted(state, entry)
+        return entry | {
+            "languages": state.language_adapters,
+            "base": asdict(facts.base),
+            "selected": state.selected,
         }
 
     def _predicted(self, state: State, entry: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -57,3 +57,14 @@ def test_new_german_data_is_appended_and_breaks_no_line(tmp_path):
     rows = [json.loads(line) for line in story.add_german(tmp_path / "demo").read_text("utf-8").splitlines()]
     assert len(rows) == story.TRAIN + story.UPDATE
     assert len({row["input"] for row in rows}) == len(rows)
+
+
+def test_a_demo_of_an_earlier_time_is_taken_up_again_and_a_changed_one_is_not(tmp_path):
+    config = story.write_project(tmp_path / "demo")
+    before = (tmp_path / "demo/data/de/train.jsonl").read_bytes()
+    story.add_german(tmp_path / "demo")
+    assert story.write_project(tmp_path / "demo") == config
+    assert (tmp_path / "demo/data/de/train.jsonl").read_bytes() == before
+    config.write_text(config.read_text("utf-8").replace("epochs: 4", "epochs: 5"), "utf-8")
+    with pytest.raises(InputError, match="is not empty"):
+        story.write_project(tmp_path / "demo")

@@ -183,3 +183,21 @@ def test_without_a_network_the_cache_knows_the_commit_of_today(hub):
 def test_a_hub_name_that_nobody_knows_is_a_sentence(hub):
     with pytest.raises(InputError, match="not pinned yet, not in the local cache"):
         bases.hub_commit("org/other")
+
+
+def test_an_interrupted_download_is_not_taken_for_the_model(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    (hub / "snapshots" / COMMITS[0] / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"no \.safetensors weights"):
+        bases.hub_folder("org/name", COMMITS[0])
+    asked = []
+
+    def snapshot(*_, local_files_only, **__):
+        asked.append(local_files_only)
+        return str(hub / "snapshots" / (COMMITS[0] if local_files_only else COMMITS[1]))
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert bases.hub_folder("org/name", COMMITS[0])[1] == COMMITS[1]
+    assert asked == [True, False], "the cache first, then the rest of it from the hub"

@@ -92,7 +92,8 @@ def test_a_label_that_is_not_declared_is_told_with_its_line(tmp_path):
     with pytest.raises(InputError) as error:
         load(source(tmp_path, train=wrong), TASK)
     assert str(error.value) == (
-        f"{tmp_path / 'train.jsonl'}, line 2: the label 'Good' is not declared. Declared are: good, bad."
+        f"{tmp_path / 'train.jsonl'}, line 2: the label 'Good' is not declared. Declared are: good, bad. "
+        "Did you mean 'good'?"
     )
 
 

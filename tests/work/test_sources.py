@@ -187,7 +187,7 @@ def test_an_output_that_is_no_text_is_refused_by_sentence(tmp_path, value, said)
 
 def test_a_missing_field_names_what_is_there(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [{"input": "x", "output": "y"}, {"input": "x"}])
-    with pytest.raises(InputError, match=r"line 2: has the fields \['input'\]; expected one of input/output"):
+    with pytest.raises(InputError, match=r"line 2: has the fields \['input'\]; expected 'output'"):
         read_file(path, {})
 
 

@@ -41,19 +41,24 @@ merges:
 
 
 def write_project(folder: Path) -> Path:
-    """Write config and data of the demo. Raises InputError when the folder holds something else."""
+    """Write config and data of the demo; its own folder of an earlier time is taken up again.
+
+    Raises InputError when the folder holds something else, or a demo whose config was changed.
+    """
     config = folder / NAME
-    if folder.exists() and any(folder.iterdir()):
+    data = "\n".join(f"  {language}: data/{language}" for language in LANGUAGES)
+    text = CONFIG.format(labels=", ".join(LABELS), data=data)
+    ours = config.is_file() and config.read_text(encoding="utf-8") == text
+    if folder.exists() and any(folder.iterdir()) and not ours:
         raise InputError(
             str(folder), "is not empty.", f"Choose another folder, or go on with: sabir run {config}"
         )
-    data = "\n".join(f"  {language}: data/{language}" for language in LANGUAGES)
     try:
         for language in LANGUAGES:
             parts = splits(language, train=TRAIN, valid=VALID, test=TEST, seed=SEED)
             for split, messages in parts.items():
                 _write(folder / "data" / language / f"{split}.jsonl", messages)
-        config.write_text(CONFIG.format(labels=", ".join(LABELS), data=data), encoding="utf-8")
+        config.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(
             str(folder), f"cannot be written ({error.strerror}).", "Choose another folder."
@@ -133,12 +138,8 @@ def _german(document: Mapping[str, Any], model: str) -> float:
 
 
 def _bill(document: Mapping[str, Any]) -> str:
-    run = document["run"]["id"]
-    seconds = {
-        row["route"]: row["device_s"]
-        for row in document["costs"]
-        if row["run"] == run and row["component"] == "train"
-    }
+    updates = [row for row in document["costs"] if (row["phase"], row["component"]) == ("update", "train")]
+    seconds = {row["route"]: row["device_s"] for row in updates if row["run"] == updates[-1]["run"]}
     ours, all_again = seconds["merged"], seconds["combined"]
     return (
         f"The update trained one adapter: {duration(ours)}. Training the combined adapter on all data again would "

@@ -51,20 +51,22 @@ def cost_rows(
     """One row per route and component, and their totals, of the steps given (with `wall_s` and `device_s`).
 
     `wall_s` is the wall clock of a component on `devices` places, its steps side by side; `wall_s_unlimited`
-    with a place for every step. Components follow one another, so totals are sums. `measured` is False for a
+    with a place for every step. Steps of one kind run side by side; kinds (answers, scores, means) and
+    components follow one another. `measured` is False for a
     prediction; `complete` is False for a run that failed or was stopped.
     """
     rows = []
     for name in ("merged", "combined"):
         parts = []
         for part in COMPONENTS:
-            durations = [step["wall_s"] for step in steps if route(step) == name and component(step) == part]
-            if not durations:
+            chosen = [step for step in steps if route(step) == name and component(step) == part]
+            if not chosen:
                 continue
-            device_s = sum(
-                step["device_s"] for step in steps if route(step) == name and component(step) == part
-            )
-            parts.append((part, makespan(durations, devices), max(durations), device_s))
+            kinds = [
+                [s["wall_s"] for s in chosen if s["kind"] == kind] for kind in {s["kind"] for s in chosen}
+            ]
+            clocks = (sum(makespan(walls, devices) for walls in kinds), sum(map(max, kinds)))
+            parts.append((part, *clocks, sum(step["device_s"] for step in chosen)))
         if parts:
             parts.append(("total", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))
         rows += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sabir.catalog import Catalog
+from sabir.catalog import Catalog, did_you_mean
 
 TASKS = Catalog("task")
 task = TASKS.register
@@ -63,5 +63,6 @@ class Task:
         if not answer:
             raise ValueError("the answer is empty. Every row needs one; drop the row or fill it.")
         if self.answer == "label" and answer not in self.labels:
-            raise ValueError(f"the label {answer!r} is not declared. Declared are: {', '.join(self.labels)}.")
+            known = f"Declared are: {', '.join(self.labels)}.{did_you_mean(answer, self.labels)}"
+            raise ValueError(f"the label {answer!r} is not declared. {known}")
         return answer

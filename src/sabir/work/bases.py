@@ -67,7 +67,8 @@ def hub_folder(name: str, revision: str | None) -> tuple[Path, str]:
     patterns = [f"*{ending}" for ending in (WEIGHTS, *TEXTS)]
     error: Exception | None = None
     # what is pinned need not be asked for; unpinned, today's commit comes before an old copy
-    for local_only in [True] if constants.HF_HUB_OFFLINE else [True, False] if wanted else [False]:
+    tries = [True] if constants.HF_HUB_OFFLINE else [True, False] if wanted else [False]
+    for local_only in tries:
         try:
             path = Path(
                 snapshot_download(
@@ -78,11 +79,15 @@ def hub_folder(name: str, revision: str | None) -> tuple[Path, str]:
                     ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
                 )
             )
+            check_usable(path, name)
+        except InputError as failure:
+            if local_only is tries[-1]:
+                raise
+            error = failure  # an interrupted download: fetch the rest
         except Exception as failure:  # the hub library raises a dozen kinds; all mean: not to be had
             error = failure
-            continue
-        check_usable(path, name)
-        return path, path.name
+        else:
+            return path, path.name
     pinned = f" at {wanted}" if wanted else ""
     raise InputError(
         "base",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count
@@ -104,7 +105,8 @@ def merge_folders(
         "out": str(out),
         **merged,
         "wall_s": time.perf_counter() - started,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024),
         "recipe": made.identity(),
         "adapters": [
             {"path": str(path), "digest": opened[name].digest}

@@ -15,7 +15,7 @@ from sabir.tasks import Prompt, Row, Task, make_task
 from sabir.work import Outcome, Work
 from sabir.work.sources import SHOWN, Source, read_splits
 
-KEPT_TARGETS = 20  # the longest in bytes is not always the longest in tokens
+KEPT_TARGETS = 200  # the longest in bytes is not always the longest in tokens
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Summary:
 
     Per split: `digests` (order-free; ids enter those of valid and test, which are paired by id, and not
     train's), `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_targets`
-    are the longest training answers, (bytes of UTF-8, place, text), the longest first.
+    are the longest training answers, (bytes of UTF-8, place, text), the longest first; `longest_frame` is the
+    longest prompt without its text, in the same form.
     """
 
     digests: Mapping[str, str]
@@ -47,13 +48,20 @@ class Summary:
     characters: Mapping[str, int]
     overlap: int
     longest_targets: tuple[tuple[int, str, str], ...]
+    longest_frame: tuple[int, str, str]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Summary:
-        return cls(**{**value, "longest_targets": tuple(map(tuple, value["longest_targets"]))})
+        return cls(
+            **{
+                **value,
+                "longest_targets": tuple(map(tuple, value["longest_targets"])),
+                "longest_frame": tuple(value["longest_frame"]),
+            }
+        )
 
 
 def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]:
@@ -64,6 +72,7 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
     splits: dict[str, list[Example]] = {}
     errors: list[InputError] = []
     targets: list[tuple[int, str, str]] = []
+    frame = (0, "", "")
     for split, rows in read_splits(source).items():
         wrong = 0
         examples = []
@@ -75,6 +84,8 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
                 if wrong <= SHOWN:
                     errors.append(InputError(place, str(error)))
                 continue
+            alone = examples[-1].prompt.before + examples[-1].prompt.after
+            frame = max(frame, (len(alone.encode()), place, alone))
             if split == "train":
                 targets.append((len(examples[-1].target.encode()), place, examples[-1].target))
         if wrong > SHOWN:
@@ -84,7 +95,7 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
         splits[split] = sorted(examples, key=lambda example: (example.digest, example.id))
     raise_all(errors)
     _check_not_empty(source, splits)
-    return splits, _summary(splits, targets)
+    return splits, _summary(splits, targets, frame)
 
 
 def _render(row: Row, task: Task) -> Example:
@@ -106,7 +117,9 @@ def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]]) ->
     raise_all(errors)
 
 
-def _summary(splits: Mapping[str, Sequence[Example]], targets: list[tuple[int, str, str]]) -> Summary:
+def _summary(
+    splits: Mapping[str, Sequence[Example]], targets: list[tuple[int, str, str]], frame: tuple[int, str, str]
+) -> Summary:
     train = {example.prompt.source for example in splits.get("train", ())}
     return Summary(
         digests={split: _digest(examples, with_ids=split != "train") for split, examples in splits.items()},
@@ -117,6 +130,7 @@ def _summary(splits: Mapping[str, Sequence[Example]], targets: list[tuple[int, s
         },
         overlap=sum(example.prompt.source in train for example in splits["test"]),
         longest_targets=tuple(heapq.nlargest(KEPT_TARGETS, targets)),
+        longest_frame=frame,
     )
 
 

@@ -171,6 +171,12 @@ def _no_number(name: str) -> Any:
 
 def _whole(record: Any, place: str) -> Mapping[str, Any]:
     """The record, once it is one."""
+    if isinstance(record, json.JSONDecodeError):
+        raise InputError(
+            place,
+            f"is not valid JSON ({record.msg}, column {record.colno}).",
+            "Mend the line or take it out.",
+        )
     if isinstance(record, ValueError):
         raise InputError(place, f"is not valid JSON ({record}).", "Mend the line or take it out.")
     if not isinstance(record, dict):
@@ -233,7 +239,7 @@ def _columns(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -
     if found is None:
         missing = [
             repr(name) for key in ("input", "output") if (name := fields.get(key)) and name not in record
-        ]
+        ] or [repr(other) for pair in pairs for name, other in (pair, pair[::-1]) if name in record][:1]
         usual = ", ".join("/".join(pair) for pair in COLUMNS)
         expected = f"expected {' and '.join(missing)}" if missing else f"expected one of {usual} or messages"
         raise InputError(
