@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sabir import __version__
-from sabir.errors import InputError, SabirError
+from sabir.errors import InputError, SabirError, Stopped
 
 if TYPE_CHECKING:
     from sabir.report.tables import Table
@@ -276,7 +276,7 @@ def main() -> None:
         else:
             raise
     if code == INTERRUPTED:
-        print("stopped; what was finished is kept, and the next run goes on from there.", file=sys.stderr)
+        _complain(Stopped("", "stopped; what was finished is kept, and the next run goes on from there."))
     sys.exit(code if isinstance(code, int) else 0)
 
 

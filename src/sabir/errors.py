@@ -70,6 +70,13 @@ class StoreError(SabirError):
     exit_code = 2
 
 
+class Stopped(SabirError):
+    """The user interrupted; what was finished is kept. Exit code 130."""
+
+    kind = "stopped"
+    exit_code = 130
+
+
 def raise_all(errors: Sequence[InputError]) -> None:
     """Raise what was collected: nothing, the one error, or all of them together."""
     if len(errors) == 1:
