@@ -11,9 +11,10 @@ import torch
 
 import sabir
 from problems import random_factors, save_peft
-from sabir.errors import InputError
+from sabir.errors import InputError, InputErrors
 from sabir.lora.files import base_linear_shapes
 from sabir.work.bases import EMBEDDED_FOLDER
+from sabir.work.sources import SHOWN
 from small_project import rows, settings, write_config, write_language, write_project, write_rows
 
 INLINE = ["run.backend=inline"]
@@ -262,3 +263,12 @@ def test_an_instruction_that_leaves_no_room_is_found_before_any_training(tmp_pat
     project = sabir.Project(config, overrides={"task.instruction": long})
     with pytest.raises(InputError, match=r"instruction, cue and answer take .* tokens before any text"):
         project.check()
+
+
+def test_of_many_answers_that_are_too_long_a_few_are_told_and_the_rest_counted(tmp_path):
+    config = write_project(tmp_path, ("en",))
+    with pytest.raises(InputErrors) as error:
+        sabir.Project(config, overrides=["lora.max_length=3", "lora.rank=2"]).check()
+    told = [str(problem) for problem in error.value.problems() if "the answer takes" in str(problem)]
+    assert 1 <= len(told) <= SHOWN
+    assert any("more answers are too long likewise" in str(problem) for problem in error.value.problems())

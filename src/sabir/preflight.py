@@ -20,6 +20,8 @@ from sabir.lora.files import (
     open_adapter,
 )
 from sabir.work.bases import EMBEDDED, is_hub_name, max_positions
+from sabir.work.prepare import Summary
+from sabir.work.sources import SHOWN
 
 SPARE_BYTES = 64 * 2**20  # logs, records, rows
 
@@ -122,19 +124,32 @@ def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
                         "Raise max_length or shorten the instruction.",
                     )
                 )
-            for size, place, target in facts.rows[language].longest_targets:
-                if size + 2 < length:  # a token holds at least a byte; the end token and the blank before
-                    break
-                tokens = count(f" {target}") + 1
-                if tokens >= length:
-                    errors.append(
-                        InputError(
-                            place,
-                            f"the answer takes {tokens} tokens, and a row has lora.max_length = {length}.",
-                            "Answers are never cut: raise max_length or drop the row.",
-                        )
-                    )
+            errors += _long_targets(facts.rows[language], length, count)
     return list({str(error): error for error in errors}.values())
+
+
+def _long_targets(rows: Summary, length: int, count: Callable[[str], int]) -> list[InputError]:
+    """Answers that alone fill a row: the first few by place, the rest in number."""
+    found = []
+    for size, place, target in rows.longest_targets:
+        if size + 2 < length:  # a token holds at least a byte; the end token and the blank before
+            break
+        tokens = count(f" {target}") + 1
+        if tokens >= length:
+            found.append((place, tokens))
+    errors = [
+        InputError(
+            place,
+            f"the answer takes {tokens} tokens, and a row has lora.max_length = {length}.",
+            "Answers are never cut: raise max_length or drop the row.",
+        )
+        for place, tokens in found[:SHOWN]
+    ]
+    if len(found) > SHOWN:
+        path = found[0][0].rpartition(", line")[0]
+        more = "at least " if len(found) == len(rows.longest_targets) else ""
+        errors.append(InputError(path, f"{more}{len(found) - SHOWN} more answers are too long likewise."))
+    return errors
 
 
 def _token_counter(folder: Path) -> Callable[[str], int]:

@@ -160,7 +160,7 @@ def _json_lines(file: Any) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line, parse_constant=_no_number)
+            yield number, json.loads(line.rstrip("\r\n"), parse_constant=_no_number)
         except ValueError as error:
             yield number, error
 
