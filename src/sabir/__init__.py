@@ -2,7 +2,7 @@
 
     import sabir
     project = sabir.Project("sabir.yaml")
-    project.plan(); project.run(); project.show(); project.predict(["Wo bleibt mein Paket?"])
+    project.plan(); project.run(); project.show(); project.predict(["Das Buch war leider langweilig."])
     sabir.merge(["adapters/de", "adapters/en"], recipe="ties-knots", out="merged")
 
 Importing this loads no torch.

@@ -111,7 +111,7 @@ def play(folder: Path, *, show: Show, listener: Listener, workers: int | None = 
         "",
         f"All of it took {duration(time.perf_counter() - clock)}. Go on:\n"
         f"  sabir show {config} --scores\n"
-        f'  sabir predict {config} "Wo bleibt mein Paket?"\n'
+        f'  sabir predict {config} "My parcel has not arrived yet."\n'
         f"  change something in {config}, then sabir plan {config}",
         None,
     )
