@@ -23,7 +23,7 @@ from sabir.work import bases
 from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
-REMEMBERED = 200  # files, and sources, of all configs that share a store
+REMEMBERED = 200  # files, and sources, of the other configs that share a store
 RENDERING = 3  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
@@ -48,7 +48,7 @@ def gather(config: Config, pinned: PinnedBase | None, memory: Mapping[str, Any],
     """Read what the config names. Raises InputErrors with everything wrong in rows, base and adapters.
 
     Args:
-        pinned: the base in sabir.lock, or None before the first run.
+        pinned: this base as sabir.lock has it, or None before the first run on it.
         memory: of an earlier call, or empty.
         with_base: also find the base's folder, fetching it if it must be; else its identity is enough.
     """
@@ -78,11 +78,11 @@ def gather(config: Config, pinned: PinnedBase | None, memory: Mapping[str, Any],
 
 
 def _together(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """What was just read and what other configs of this store read before, the oldest dropped."""
+    """What was just read, and up to `REMEMBERED` things that other configs of this store read before."""
     kept = {}
     for kind, fresh in new.items():
-        others = {key: value for key, value in old.get(kind, {}).items() if key not in fresh}
-        kept[kind] = dict([*others.items(), *fresh.items()][-REMEMBERED:])
+        others = [(key, value) for key, value in old.get(kind, {}).items() if key not in fresh]
+        kept[kind] = {**dict(others[:REMEMBERED]), **fresh}
     return kept
 
 
@@ -121,10 +121,9 @@ def _stats(source: Source) -> list[list[int]]:
 
 
 def _base(
-    config: Config, pinned: PinnedBase | None, memory: Mapping[str, Any], with_folder: bool
+    config: Config, same: PinnedBase | None, memory: Mapping[str, Any], with_folder: bool
 ) -> tuple[PinnedBase, Path | None, dict[str, Any]]:
-    """The base with its identity, held against the lock."""
-    same = pinned if pinned is not None and pinned.name == config.base else None
+    """The base with its identity, held against the same base in the lock."""
     if bases.is_hub_name(config.base, config.folder):
         folder: Path | None = None
         files: dict[str, Any] = {}

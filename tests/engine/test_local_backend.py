@@ -17,18 +17,7 @@ from toys import ENV, HERE, Heard, alive, do, lines, local, step, wait_for
 from sabir.engine.backends.local import LocalBackend, cpu_slots, gpu_slots
 from sabir.engine.run import _Loop, run
 from sabir.engine.steps import Graph
-from sabir.engine.store import Store
 from sabir.engine.why import assess
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def diary(tmp_path):
-    return tmp_path / "diary"
 
 
 def result_of(store, made):

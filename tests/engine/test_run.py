@@ -11,18 +11,7 @@ from toys import Heard, do, lines, local, step
 
 from sabir.engine.backends.inline import InlineBackend
 from sabir.engine.steps import Graph, Part
-from sabir.engine.store import Store
 from sabir.errors import StoreError
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def diary(tmp_path):
-    return tmp_path / "diary"
 
 
 @pytest.fixture(params=["inline", "local"])

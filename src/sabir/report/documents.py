@@ -14,7 +14,6 @@ from sabir.report.costs import COMPONENTS, Rates, component, cost_rows, makespan
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
 STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
 COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size")
-UNCHANGED = "nothing it stands on has changed"
 SELECTION = "depends on the selection"
 
 Row = Mapping[str, Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,6 @@ EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded" / "tiny-base"
 WEIGHTS = ".safetensors"
 TEXTS = (".json", ".model", ".txt", ".jinja")  # config, tokenizer, chat template
 PROSE = ("README", "LICENSE", "NOTICE")  # says nothing of what the model does, even as .txt
-
-
-@dataclass(frozen=True)
-class Base:
-    """A base model that is at hand.
-
-    `identity` is "commit:..." for a hub model and "sha256:..." of its files for a folder; `revision` is the
-    hub commit, or None.
-    """
-
-    name: str
-    folder: Path
-    identity: str
-    revision: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "folder": str(self.folder), "revision": self.revision}
 
 
 def is_hub_name(name: str, folder: Path) -> bool:
