@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sabir.config import load_config
 from sabir.errors import InputError
+from sabir.lock import PinnedBase
+from sabir.plan import plan
 from small_project import (
     FIVE,
     LABELS,
@@ -251,3 +255,16 @@ def test_another_word_splitter_scores_texts_again_and_labels_not(tmp_path, monke
     assert before[0][0] != after[0][0], "ROUGE counts words"
     assert before[0][1] == after[0][1], "answers do not"
     assert before[1] == after[1]
+
+
+def test_adapters_name_a_hub_base_apart_from_its_revision(tmp_path):
+    config = write_project(tmp_path, ("en",))
+    for name, revision, written in (
+        ("org/name@main", "a" * 40, "org/name"),
+        ("org/name", "a" * 40, "org/name"),
+        ("models/mine@home", None, "models/mine@home"),
+    ):
+        facts = replace(planned(config)[1], base=PinnedBase(name, "identity", revision))
+        graph = plan(load_config(config), facts, selection=None, stale=None).graph
+        base = graph["adapter/en"].args["base"]
+        assert (base["name"], base["revision"]) == (written, revision)

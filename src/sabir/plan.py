@@ -102,8 +102,9 @@ class _Planner:
         self.config = config
         self.facts = facts
         self.languages = list(config.languages)
+        pinned = facts.base.revision is not None  # a hub model: adapters name it apart from its commit
         self.base = {
-            "name": facts.base.name,
+            "name": facts.base.name.partition("@")[0] if pinned else facts.base.name,
             "folder": str(facts.base_folder) if facts.base_folder else None,
             "revision": facts.base.revision,
         }

@@ -204,6 +204,7 @@ def _stoppable(pulse: Any) -> Iterator[None]:
         if not pulse.training:
             raise SystemExit(130)
 
+    pulse.training = False  # an attempt that ran out of memory left it on
     if threading.current_thread() is not threading.main_thread():
         yield
         return
