@@ -40,7 +40,11 @@ def test_reading_recipes_loads_no_torch():
         ("linear", {"space": "knots"}, "'linear' gives the same result in 'knots' as in 'delta'."),
         ("ties-knots", {"space": "delta"}, "'ties-knots' is a merge in 'knots' space, got 'delta'."),
         ("ties", {"rank": "exact"}, "rank: 'ties' in 'delta' space has full rank"),
-        ("ties", {"rank": 0}, "rank: expected a whole number above 0 or 'exact', got 0."),
+        (
+            "ties",
+            {"rank": 0},
+            "rank: expected a whole number above 0 or one of 'exact', 'serve', 'fold', got 0.",
+        ),
         ("ties", {"rank": True}, "got True."),
         ("ties", {"weights": {"de": "2"}}, "weights.de: expected a finite number, got '2'."),
         ("ties", {"weights": {"de": 0.0}}, "weights: every weight is 0."),

@@ -44,7 +44,10 @@ class LowRank:
 
 
 class Truncation(NamedTuple):
-    """A delta cut to a rank, with its squared Frobenius norm after (`kept`) and before (`total`)."""
+    """A delta cut to a rank, with its squared Frobenius norm after (`kept`) and before (`total`).
+
+    Of what no rank was asked for, the norms were not taken: both are 0.
+    """
 
     lowrank: LowRank
     kept: float
@@ -69,15 +72,6 @@ def stack(parts: Sequence[LowRank], coefficients: Sequence[float] | None = None)
     return LowRank(b, torch.cat([part.a for part in parts], dim=0))
 
 
-def pad(x: LowRank, rank: int) -> LowRank:
-    """The same delta with zero columns and rows up to `rank`."""
-    if rank < x.rank:
-        raise ValueError(f"cannot pad rank {x.rank} to {rank}")
-    extra = rank - x.rank
-    b = torch.cat([x.b, x.b.new_zeros(x.b.shape[0], extra)], dim=1)
-    return LowRank(b, torch.cat([x.a, x.a.new_zeros(extra, x.a.shape[1])], dim=0))
-
-
 def inner(x: LowRank, y: LowRank) -> float:
     """The inner product of two deltas, tr((Bx'By)(AyAx')), in float64 and from the factors alone."""
     outputs = x.b.double().T @ y.b.double()  # (rx, ry)
@@ -90,11 +84,13 @@ def energy(x: LowRank) -> float:
     return max(0.0, inner(x, x))
 
 
-def truncate(x: LowRank, rank: int) -> Truncation:
-    """The nearest delta of at most that rank; untouched when it has no more already.
+def truncate(x: LowRank, rank: int | None) -> Truncation:
+    """The nearest delta of at most that rank; untouched when it has no more already, or when it is None.
 
     Two thin QR and one small SVD, all in float64: error² is the sum of the squared singular values cut.
     """
+    if rank is None:
+        return Truncation(x, 0.0, 0.0)
     if x.rank <= rank:
         total = energy(x)
         return Truncation(x, total, total)
@@ -106,8 +102,8 @@ def truncate(x: LowRank, rank: int) -> Truncation:
     return Truncation(_from_svd(u, sigma[:rank], vt), float(squares[:rank].sum()), float(squares.sum()))
 
 
-def truncate_dense(delta: Tensor, rank: int) -> Truncation:
-    """The nearest delta of that rank to a dense one, as factors.
+def truncate_dense(delta: Tensor, rank: int | None) -> Truncation:
+    """The nearest delta of that rank to a dense one, as factors; of its full rank when it is None.
 
     A full SVD when a side is at most `EXACT_UP_TO`; above it a randomised range finder, whose error is
     within 1 % of the optimum (tests). Nothing is drawn: the test matrix is the same in every run.
@@ -117,8 +113,8 @@ def truncate_dense(delta: Tensor, rank: int) -> Truncation:
     Source: https://arxiv.org/abs/0909.4061, algorithm 4.4 (subspace iteration), then 5.1.
     """
     rows, columns = delta.shape
-    total = float(torch.linalg.vector_norm(delta, dtype=torch.float64).square())
-    if rank >= min(rows, columns):
+    total = float(torch.linalg.vector_norm(delta, dim=1).double().square().sum())
+    if rank is None or rank >= min(rows, columns):
         eye = torch.eye(min(rows, columns), dtype=torch.float32, device=delta.device)
         whole = LowRank(delta.float(), eye) if columns <= rows else LowRank(eye, delta.float())
         return Truncation(whole, total, total)

@@ -9,19 +9,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from sabir.catalog import Entry, did_you_mean, non_default
 from sabir.errors import InputError, raise_all
+from sabir.merging import by_module
+from sabir.merging.dialects import DIALECTS
 from sabir.merging.methods import METHODS
 from sabir.merging.spaces import SPACES
 
 if TYPE_CHECKING:
     from sabir.lora.files import Adapter
+    from sabir.merging.kept import Kept
     from sabir.merging.streaming import Merged
 
-Weights = Mapping[str, float] | float | None
+Weights = Mapping[str, Any] | float | None
 Rank = int | str | None
+DTYPES = ("float32", "bfloat16", "float16")
+SERVED_AT_MOST = 512  # the largest rank vLLM takes
+RANK_WORDS = ("exact", "serve", "fold")
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,12 @@ class Recipe:
     Args:
         method: a name of `METHODS`.
         space: a name of `SPACES`.
-        settings: the method's keyword-only parameters, where given.
+        settings: the method's keyword-only parameters, where given; numbers may differ by module (see `by_module`).
         weights: by adapter name, or one number for all; None takes the method's default.
-        rank: of the result, in every module; "exact" and None take the sum of the ranks.
+        rank: of the result, in every module; "exact" and None take the sum of the ranks (in `compressed` space the
+            largest), "serve" at most 512, and "fold" gives no adapter: the delta is added to the base, whole.
+        dialect: a name of `DIALECTS`: whose rules hold where programs differ.
+        dtype: of what is written; values are cast once, at the end.
     """
 
     method: str
@@ -41,13 +50,18 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights = None
     rank: Rank = None
+    dialect: str = "sabir"
+    dtype: str = "float32"
 
     @property
     def equivalent(self) -> str:
         """The simpler recipe this one equals, as a sentence, or ""."""
-        without_drop = {"dare": "linear", "dare_ties": "ties"}.get(self.method)
-        if without_drop and self.settings.get("density") == 1:
-            return f"At density 1 nothing is dropped: {self.method!r} is {without_drop!r}."
+        density = self.settings.get("density")
+        without = {"dare": "linear", "dare_ties": "ties", "della": "ties", "della_linear": "linear"}
+        without |= {"magnitude": "linear", "breadcrumbs": "linear", "breadcrumbs_ties": "ties"}
+        simpler = without.get(self.method)
+        if simpler and density == 1 and self.settings.get("trim_density", 1) == 1:
+            return f"At density 1 nothing is dropped: {self.method!r} is {simpler!r}."
         return ""
 
     def identity(self) -> dict[str, Any]:
@@ -55,7 +69,7 @@ class Recipe:
         entry = METHODS.get(self.method)
         defaults = {name: setting.default for name, setting in entry.settings.items()}
         chosen: dict[str, Any] = {"method": self.method}
-        if self.space != "delta":
+        if self.space != _own_space(entry):
             chosen["space"] = self.space
         if settings := non_default(self.settings, defaults):
             chosen["settings"] = dict(sorted(settings.items()))
@@ -66,8 +80,12 @@ class Recipe:
             }
         if weights not in (None, {}) and weights != entry.facts["weight"]:
             chosen["weights"] = weights
-        if isinstance(self.rank, int):
+        if self.rank not in (None, "exact"):
             chosen["rank"] = self.rank
+        if self.dialect != "sabir":
+            chosen["dialect"] = self.dialect
+        if self.dtype != "float32":
+            chosen["dtype"] = self.dtype
         return chosen
 
 
@@ -90,6 +108,8 @@ TASK_ARITHMETIC = "https://arxiv.org/abs/2212.04089"
 TIES = "https://arxiv.org/abs/2306.01708"
 DARE = "https://arxiv.org/abs/2311.03099"
 KNOTS = "https://arxiv.org/abs/2410.19735"
+CORE = "https://arxiv.org/abs/2509.17786"
+COMPRESSED = "https://arxiv.org/abs/2606.03723"
 
 # Where the recommended settings come from: the starting points KnOTS reports (table of hyperparameters).
 RECIPES: Mapping[str, Named] = MappingProxyType(
@@ -99,15 +119,69 @@ RECIPES: Mapping[str, Named] = MappingProxyType(
         "ties": Named(Recipe("ties"), TIES, TIES_START),
         "dare": Named(Recipe("dare"), DARE, {"density": 0.2}),
         "dare-ties": Named(Recipe("dare_ties"), DARE, DARE_START),
+        "magnitude": Named(Recipe("magnitude"), "https://arxiv.org/abs/1506.02626", {"density": 0.2}),
+        "della": Named(Recipe("della"), "https://arxiv.org/abs/2406.11617", {"density": 0.4, "scale": 0.5}),
+        "breadcrumbs": Named(Recipe("breadcrumbs"), "https://arxiv.org/abs/2312.06795", {"density": 0.9}),
+        "sce": Named(Recipe("sce"), "https://arxiv.org/abs/2408.07990", {"density": 0.1}),
         "ties-knots": Named(Recipe("ties", "knots"), KNOTS, TIES_START),
         "dare-ties-knots": Named(Recipe("dare_ties", "knots"), KNOTS, DARE_START),
+        "ties-core": Named(Recipe("ties", "core"), CORE, TIES_START),
+        "dare-ties-core": Named(Recipe("dare_ties", "core"), CORE, DARE_START),
+        "tsv-core": Named(Recipe("tsv", "core"), "https://arxiv.org/abs/2412.00081"),
+        "iso-c-core": Named(Recipe("iso_c", "core"), "https://arxiv.org/abs/2502.04959"),
+        "iso-cts-core": Named(Recipe("iso_cts", "core"), "https://arxiv.org/abs/2502.04959"),
+        "average-ctm": Named(Recipe("linear", "compressed"), COMPRESSED),
+        "ties-ctm": Named(Recipe("ties", "compressed"), COMPRESSED, TIES_START),
+        "dare-ties-ctm": Named(Recipe("dare_ties", "compressed"), COMPRESSED, DARE_START),
+    }
+)
+
+# What others call the same: PEFT's combination types, mergekit's methods, the papers' letters.
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "svd": "task-arithmetic",
+        "task_arithmetic": "task-arithmetic",
+        "ties_svd": "ties",
+        "dare_linear": "dare",
+        "dare_linear_svd": "dare",
+        "dare_ties_svd": "dare-ties",
+        "magnitude_prune": "magnitude",
+        "magnitude_prune_svd": "magnitude",
+        "tsvm": "tsv-core",
+        "knots-ties": "ties-knots",
+        "knots-dare-ties": "dare-ties-knots",
+        "TA": "task-arithmetic",
+        "T": "ties",
+        "DT": "dare-ties",
+        "TS": "ties-knots",
+        "DTS": "dare-ties-knots",
+    }
+)
+
+# The eight merged models of arXiv 2601.16127: four recipes, two settings each. Which two is not published; the
+# starting points KnOTS reports and one other density are ours.
+_TIES_TWO = {"density": [0.2, 1.0], "scale": 0.5}
+_DARE_TWO = {"density": [0.2, 0.5], "scale": 0.4}
+PRESETS: Mapping[str, Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, str]]]] = MappingProxyType(
+    {
+        "paper-eight": {
+            "ties": ("ties", _TIES_TWO, {"dialect": "paper"}),
+            "dare-ties": ("dare-ties", _DARE_TWO, {"dialect": "paper"}),
+            "ties-knots": ("ties-knots", _TIES_TWO, {"dialect": "paper"}),
+            "dare-ties-knots": ("dare-ties-knots", _DARE_TWO, {"dialect": "paper"}),
+        }
     }
 )
 
 # A setting of one name means one thing in every method.
+_SHARE = (lambda x: 0 < x <= 1, "a share above 0, at most 1")
 RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
     {
-        "density": (lambda x: 0 < x <= 1, "a share above 0, at most 1"),
+        "density": _SHARE,
+        "trim_density": _SHARE,
+        "epsilon": (lambda x: 0 <= x < 0.5, "a number from 0 to below 0.5"),
+        "outliers": (lambda x: 0 <= x < 1, "a share from 0 to below 1"),
+        "common": (lambda x: 0 <= x <= 1, "a share from 0 to 1"),
         "seed": (lambda x: x >= 0, "a whole number, 0 or more"),
     }
 )
@@ -120,13 +194,15 @@ def make_recipe(
     settings: Mapping[str, Any] | None = None,
     weights: Weights = None,
     rank: Rank = None,
+    dialect: str | None = None,
+    dtype: str | None = None,
     where: str = "",
 ) -> Recipe:
     """The recipe of a published name or of a method, with every choice checked.
 
     Args:
-        name: a row of `RECIPES` or a name of `METHODS`.
-        space: a name of `SPACES`; the row's own, or "delta", when not given.
+        name: a row of `RECIPES`, a name of `METHODS`, or what other tools call one (`ALIASES`).
+        space: a name of `SPACES`; the row's own, or the method's, when not given.
         settings: the method's settings; its defaults stand for what is not given.
         where: the place in the user's world that errors name.
     Raises InputError, all that is wrong at once.
@@ -134,7 +210,7 @@ def make_recipe(
     row = _row(name, where)
     if space is not None:
         SPACES.get(space, where=_at(where, "space"))
-    if space is not None and name in RECIPES and name not in METHODS and space != row.space:
+    if space is not None and name not in METHODS and space != row.space:
         raise InputError(
             _at(where, "space"),
             f"{name!r} is a merge in {row.space!r} space, got {space!r}.",
@@ -144,8 +220,18 @@ def make_recipe(
     errors: list[InputError] = []
     checked = _settings(entry, settings or {}, name, where, errors)
     checked_weights = _weights(row.weights if weights is None else weights, where, errors)
-    recipe = Recipe(row.method, space or row.space, checked, checked_weights, rank)
-    errors += _combination(recipe, entry, where)
+    recipe = Recipe(
+        row.method,
+        space or row.space,
+        checked,
+        checked_weights,
+        rank,
+        dialect or row.dialect,
+        dtype or row.dtype,
+    )
+    errors += _words(recipe, where)
+    if not errors:
+        errors += _combination(recipe, entry, where)
     raise_all(errors)
     return recipe
 
@@ -156,16 +242,22 @@ def from_identity(identity: Mapping[str, Any], where: str = "") -> Recipe:
     return make_recipe(given.pop("method"), where=where, **given)
 
 
+def _own_space(entry: Entry) -> str:
+    return "core" if entry.facts.get("matrix") else "delta"
+
+
 def _row(name: str, where: str) -> Recipe:
+    """The recipe of a name; a method's own name stands before a row's and another tool's."""
+    if name in METHODS:
+        return Recipe(name, _own_space(METHODS.get(name)))
+    name = ALIASES.get(name, name)
     if name in RECIPES:
         return RECIPES[name].recipe
-    if name in METHODS:
-        return Recipe(name)
     known = sorted({*RECIPES, *METHODS.names()})
     raise InputError(
         where,
         f"no such recipe or merge method: {name!r}.",
-        f"Known are: {', '.join(known)}.{did_you_mean(name, known)}",
+        f"Known are: {', '.join(known)}.{did_you_mean(name, [*known, *ALIASES])}",
     )
 
 
@@ -183,17 +275,43 @@ def _settings(
             takes = f"{name!r} takes: {', '.join(sorted(known))}.{did_you_mean(key, known)}"
             errors.append(InputError(_at(where, key), "no such setting.", takes))
             continue
-        whole = known[key].hint is int
-        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        fits, expected = RANGES.get(key, (math.isfinite, "a finite number"))
-        if not number or not math.isfinite(value) or not fits(value):
-            errors.append(InputError(_at(where, key), f"expected {expected}, got {value!r}.", ""))
+        if choices := _choices(known[key].hint):
+            if value not in choices:
+                expected = f"expected {' or '.join(map(repr, choices))}, got {value!r}."
+                errors.append(InputError(_at(where, key), expected, ""))
+            checked[key] = value
             continue
-        checked[key] = value if whole else float(value)
+        whole = known[key].hint is int
+        wrong = _wrong_number(key, value, whole, _at(where, key))
+        if wrong:
+            errors.append(wrong)
+            continue
+        checked[key] = by_module.converted(value, int if whole else float)
     for key, setting in known.items():
         if setting.required and key not in given:
             errors.append(InputError(_at(where, key), f"{name!r} needs this setting.", ""))
     return checked
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The words a setting may be, () for a number: of Literal["a", "b"], with or without None."""
+    options = [hint, *get_args(hint)]
+    return next((get_args(option) for option in options if get_origin(option) is Literal), ())
+
+
+def _wrong_number(key: str, value: Any, whole: bool, at: str) -> InputError | None:
+    fits, expected = RANGES.get(key, (math.isfinite, "a finite number"))
+    if whole and isinstance(value, Mapping):
+        return InputError(at, f"expected {expected} for all modules, got {value!r}.", "")
+    try:
+        single = list(by_module.leaves(value, at))
+    except InputError as error:
+        return error
+    for place, one in single:
+        number = isinstance(one, int if whole else int | float) and not isinstance(one, bool)
+        if not number or not math.isfinite(one) or not fits(one):
+            return InputError(place, f"expected {expected}, got {one!r}.", "")
+    return None
 
 
 def _weights(given: Weights, where: str, errors: list[InputError]) -> Weights:
@@ -201,52 +319,136 @@ def _weights(given: Weights, where: str, errors: list[InputError]) -> Weights:
     if given is None:
         return None
     for key, value in given.items() if isinstance(given, Mapping) else [("", given)]:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            errors.append(
-                InputError(_at(at, key) if key else at, f"expected a finite number, got {value!r}.", "")
-            )
+        if wrong := _wrong_number("weights", value, False, _at(at, key) if key else at):
+            errors.append(wrong)
             return None
-    if isinstance(given, Mapping):
-        if given and not any(given.values()):
-            errors.append(InputError(at, "every weight is 0.", "Give at least one adapter a weight."))
-        return {key: float(value) for key, value in given.items()} or None
-    if given == 0:
+    by_name = (
+        {key: by_module.converted(value, float) for key, value in given.items()}
+        if isinstance(given, Mapping)
+        else {"": float(given)}
+    )
+    if by_name and not any(one != 0 for value in by_name.values() for _, one in by_module.leaves(value)):
         errors.append(InputError(at, "every weight is 0.", "Give at least one adapter a weight."))
-    return float(given)
+    return (by_name or None) if isinstance(given, Mapping) else float(given)
 
 
-def _combination(recipe: Recipe, entry: Entry, where: str) -> list[InputError]:
-    """What single choices do not show: a merge that equals another, a rank that cannot be."""
-    space, rank = SPACES.get(recipe.space), recipe.rank
+def _words(recipe: Recipe, where: str) -> list[InputError]:
+    """Names and ranks that do not exist."""
     errors = []
-    if entry.facts["linear"] and recipe.space != "delta":
+    rank = recipe.rank
+    number = isinstance(rank, int) and not isinstance(rank, bool) and rank > 0
+    if not (rank is None or rank in RANK_WORDS or number):
+        words = ", ".join(map(repr, RANK_WORDS))
         errors.append(
             InputError(
-                _at(where, "space"),
-                f"{recipe.method!r} gives the same result in {recipe.space!r} as in 'delta'.",
-                "Leave the space out, so that one merge has one name.",
+                _at(where, "rank"), f"expected a whole number above 0 or one of {words}, got {rank!r}.", ""
             )
         )
-    if not (
-        rank is None or rank == "exact" or (isinstance(rank, int) and not isinstance(rank, bool) and rank > 0)
-    ):
-        errors.append(
-            InputError(_at(where, "rank"), f"expected a whole number above 0 or 'exact', got {rank!r}.", "")
-        )
-    if rank == "exact" and not entry.facts["linear"] and not space.facts["keeps_rank"]:
-        errors.append(
-            InputError(
-                _at(where, "rank"),
-                f"{recipe.method!r} in {recipe.space!r} space has full rank: an exact adapter would be "
-                "larger than the base's own layers.",
-                "Give a number, or merge in 'knots' space, where the result is exact.",
+    for key, value, known in (("dialect", recipe.dialect, DIALECTS), ("dtype", recipe.dtype, DTYPES)):
+        if value not in known:
+            errors.append(
+                InputError(
+                    _at(where, key),
+                    f"no such {key}: {value!r}.",
+                    f"Known are: {', '.join(known)}.{did_you_mean(value, known)}",
+                )
             )
-        )
     return errors
 
 
-def adapter_weights(recipe: Recipe, names: Sequence[str], where: str = "") -> dict[str, float]:
-    """The weight of each adapter by name: as given, else the method's default.
+def _combination(recipe: Recipe, entry: Entry, where: str) -> list[InputError]:
+    """What single choices do not show: a merge that equals another, one that makes no sense, a rank that cannot be."""
+    space, rules = SPACES.get(recipe.space), DIALECTS[recipe.dialect]
+    linear, matrix = entry.facts.get("linear"), entry.facts.get("matrix")
+    errors: list[InputError] = []
+
+    def refuse(key: str, message: str, fix: str) -> None:
+        errors.append(InputError(_at(where, key), message, fix))
+
+    if rules.methods is not None and recipe.method not in rules.methods:
+        refuse(
+            "dialect", f"{recipe.dialect!r} has no {recipe.method!r}.", f"It has: {', '.join(rules.methods)}."
+        )
+    elif rules.spaces is not None and recipe.space not in rules.spaces:
+        refuse(
+            "dialect",
+            f"{recipe.dialect!r} does not merge in {recipe.space!r} space.",
+            f"It does in: {', '.join(rules.spaces)}.",
+        )
+    elif recipe.space == "factors" and recipe.dialect != "peft":
+        refuse(
+            "space",
+            "merging A and B apart is wrong by the cross terms B_i A_j; it is here to compare with PEFT.",
+            "Use 'delta', 'knots' or 'core', or say dialect: peft.",
+        )
+    elif linear and recipe.space != "delta" and space.facts["lossless"]:
+        refuse(
+            "space",
+            f"{recipe.method!r} gives the same result in {recipe.space!r} as in 'delta'.",
+            "Leave the space out, so that one merge has one name.",
+        )
+    elif matrix and recipe.space == "delta":
+        refuse(
+            "space",
+            f"{recipe.method!r} acts on singular directions, and a delta's null space has arbitrary ones.",
+            "Leave the space out: it runs in 'core', which holds every direction the adapters have.",
+        )
+    elif matrix and recipe.space == "knots":
+        refuse(
+            "space",
+            f"{recipe.method!r} gives the same result in 'knots' as in 'core'.",
+            "Leave the space out, so that one merge has one name.",
+        )
+    if recipe.rank == "exact" and not linear and not space.facts["keeps_rank"]:
+        refuse(
+            "rank",
+            f"{recipe.method!r} in {recipe.space!r} space has full rank: an exact adapter would be "
+            "larger than the base's own layers.",
+            "Give a number, merge in 'knots' or 'core' space, where the result is exact, or fold it into the base.",
+        )
+    errors += _settings_together(recipe, entry, where)
+    return errors
+
+
+def _settings_together(recipe: Recipe, entry: Entry, where: str) -> list[InputError]:
+    """Settings that are right alone and wrong together."""
+    errors: list[InputError] = []
+    rules, settings = DIALECTS[recipe.dialect], recipe.settings
+    over = settings.get("trim_over")
+    if over == "adapter" and rules.trim_over == "module":
+        message = f"{recipe.dialect!r} trims each module by itself."
+        errors.append(InputError(_at(where, "trim_over"), message, "Leave it out, or leave the dialect out."))
+    if over == "adapter" and isinstance(settings.get("density"), Mapping):
+        message = "a density that differs by module trims each module by itself."
+        errors.append(InputError(_at(where, "trim_over"), message, "Leave it out."))
+    if isinstance(settings.get("trim_density"), Mapping):
+        message = "the trim after the draw is over the whole adapter: expected one number."
+        errors.append(InputError(_at(where, "trim_density"), message, ""))
+    if settings.get("trim_density", 1) != 1 and recipe.dialect not in ("sabir", "paper"):
+        message = f"{recipe.dialect!r} has no trim after the draw."
+        errors.append(
+            InputError(_at(where, "trim_density"), message, "Leave it out, or leave the dialect out.")
+        )
+    if "epsilon" in entry.settings:
+        epsilon = settings.get("epsilon", entry.settings["epsilon"].default)
+        density = settings.get("density", entry.settings["density"].default)
+        densities, epsilons = ([one for _, one in by_module.leaves(x)] for x in (density, epsilon))
+        outside = [one for one in densities if one != 1 and not max(epsilons) < one < 1 - max(epsilons)]
+        if outside:
+            message = f"density {outside[0]} ± epsilon {max(epsilons)} leaves the range from 0 to 1."
+            errors.append(InputError(_at(where, "epsilon"), message, "Make epsilon smaller."))
+    if (
+        recipe.dialect == "paper"
+        and isinstance(recipe.weights, Mapping)
+        and len(set(map(str, recipe.weights.values()))) > 1
+    ):
+        message = "'paper' weighs all adapters alike."
+        errors.append(InputError(_at(where, "weights"), message, "Leave them out, or leave the dialect out."))
+    return errors
+
+
+def adapter_weights(recipe: Recipe, names: Sequence[str], where: str = "") -> dict[str, Any]:
+    """The weight of each adapter by name, a number or by module: as given, else the method's default.
 
     Raises InputError for a name that is no adapter, and where a weight is missing that has no default of
     its own (1/n is one only when nobody has another).
@@ -268,7 +470,7 @@ def adapter_weights(recipe: Recipe, names: Sequence[str], where: str = "") -> di
     else:
         each = given if given is not None else 1 / len(names) if default == "mean" else default
         weights = dict.fromkeys(names, each)
-    if not any(weights.values()):
+    if not any(one != 0 for weight in weights.values() for _, one in by_module.leaves(weight)):
         raise InputError(at, "every weight is 0.", "Give at least one adapter a weight.")
     return weights
 
@@ -278,6 +480,8 @@ def merge(
     adapters: Mapping[str, Adapter],
     *,
     on_module: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+    kept: Kept | None = None,
 ) -> Merged:
     """The merge of adapters, computed module by module as it is iterated.
 
@@ -286,15 +490,24 @@ def merge(
     Args:
         adapters: by the name that weights use.
         on_module: called with (modules done, modules in total) after each module.
+        threads: modules merged side by side; as many as torch uses when not given.
+        kept: facts about single adapters from earlier merges.
     """
     from sabir.merging.streaming import Merged
 
+    settings = dict(recipe.settings)
+    if isinstance(settings.get("density"), Mapping) and "trim_over" in METHODS.get(recipe.method).settings:
+        settings["trim_over"] = "module"  # a share that differs by module is one of each module
     return Merged(
         adapters,
         method=METHODS.get(recipe.method),
         space=SPACES.get(recipe.space),
-        settings=recipe.settings,
+        dialect=DIALECTS[recipe.dialect],
+        settings=settings,
         weights=adapter_weights(recipe, list(adapters)),
         rank=recipe.rank if isinstance(recipe.rank, int) else None,
+        cap=SERVED_AT_MOST if recipe.rank == "serve" else None,
         on_module=on_module,
+        threads=threads,
+        kept=kept,
     )
