@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,6 +133,81 @@ def _rslora(folder: Path) -> dict[str, Adapter]:
     }
 
 
+def _different_modules(folder: Path) -> dict[str, Adapter]:
+    """No module is in all three, and one only in the last."""
+    sets = {"de": (0, 1), "fr": (1, 2), "ja": (0, 2, 3)}
+    shapes = {**SHAPES, "model.layers.3.self_attn.v_proj": (6, 10)}
+    adapters = {}
+    for i, (name, places) in enumerate(sets.items()):
+        factors = random_factors(60 + i, shapes=shapes)
+        adapters[name] = save_peft(folder / name, {m: factors[m] for m in [list(shapes)[p] for p in places]})
+    return adapters
+
+
+def _patterns(folder: Path) -> dict[str, Adapter]:
+    """Ranks and alphas that differ by module, each adapter in its own way."""
+    up, query, down = SHAPES
+    ranks = {
+        "de": {up: 2, query: 3, down: 5},
+        "fr": {up: 4, query: 3, down: 3},
+        "ja": {up: 3, query: 1, down: 3},
+    }
+    adapters = {}
+    for i, (name, of_module) in enumerate(ranks.items()):
+        factors = {
+            module: random_factors(70 + i, rank=rank, shapes={module: SHAPES[module]})[module]
+            for module, rank in of_module.items()
+        }
+        adapters[name] = save_peft(
+            folder / name,
+            factors,
+            r=3,
+            lora_alpha=6,
+            rank_pattern={m.removeprefix("model."): rank for m, rank in of_module.items() if rank != 3},
+            alpha_pattern={"q_proj": 4 + i, r"layers\.1\..*": 2},
+        )
+    return adapters
+
+
+TEXTS = {
+    "de": "Der Hund schläft unter dem Tisch, und die Katze sitzt auf dem Dach. ",
+    "fr": "Le chien dort sous la table, et le chat est assis sur le toit. ",
+    "ja": "犬はテーブルの下で眠り、猫は屋根の上に座っている。",
+}
+
+
+@functools.cache
+def _trained() -> tempfile.TemporaryDirectory:
+    """Adapters that PEFT trained on bytes of three languages, a few steps each: made once a session."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tempfile.TemporaryDirectory(prefix="sabir-trained-")
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 256}
+    config = LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1)
+    for i, (name, text) in enumerate(TEXTS.items()):
+        torch.manual_seed(0)  # one base for all
+        base = LlamaForCausalLM(config)
+        torch.manual_seed(1 + i)
+        lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"])
+        model = get_peft_model(base, lora)
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trainable, lr=1e-2)
+        rows = torch.tensor(list((text * 8).encode()))[:256].view(4, 64)
+        for _ in range(12):
+            model(input_ids=rows, labels=rows).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        model.save_pretrained(str(Path(folder.name) / name))
+    return folder
+
+
+def _real(folder: Path) -> dict[str, Adapter]:
+    return {
+        name: open_adapter(shutil.copytree(Path(_trained().name) / name, folder / name)) for name in TEXTS
+    }
+
+
 PROBLEMS: dict[str, Callable[[Path], dict[str, Adapter]]] = {
     "random": _random,
     "identical": _identical,
@@ -141,4 +219,7 @@ PROBLEMS: dict[str, Callable[[Path], dict[str, Adapter]]] = {
     "tiny": _tiny,
     "bf16": _bf16,
     "rslora": _rslora,
+    "different modules": _different_modules,
+    "patterns": _patterns,
+    "real": _real,
 }

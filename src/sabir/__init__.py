@@ -3,6 +3,7 @@
     import sabir
     project = sabir.Project("sabir.yaml")
     project.plan(); project.run(); project.show(); project.predict(["Das Buch war leider langweilig."])
+    sabir.analyze(["adapters/de", "adapters/en"])
     sabir.merge(["adapters/de", "adapters/en"], recipe="ties-knots", out="merged")
 
 Importing this loads no torch.
@@ -17,12 +18,17 @@ from sabir.errors import InputError, SabirError, StepFailed, StoreError
 
 if TYPE_CHECKING:
     from sabir.project import Project
+    from sabir.work.merge import analyze_folders as analyze
     from sabir.work.merge import merge_folders as merge
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Project", "SabirError", "StepFailed", "StoreError", "merge"]
+__all__ = ["InputError", "Project", "SabirError", "StepFailed", "StoreError", "analyze", "merge"]
 
-_LAZY = {"Project": ("sabir.project", "Project"), "merge": ("sabir.work.merge", "merge_folders")}
+_LAZY = {
+    "Project": ("sabir.project", "Project"),
+    "analyze": ("sabir.work.merge", "analyze_folders"),
+    "merge": ("sabir.work.merge", "merge_folders"),
+}
 
 
 def __getattr__(name: str) -> Any:

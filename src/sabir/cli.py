@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,44 +192,98 @@ def predict(
 @app.command()
 def merge(
     adapters: Annotated[list[Path], typer.Argument(metavar="ADAPTER...", help="PEFT adapter folders")],
-    out: Annotated[Path, typer.Option("--out", help="folder for the merged adapter")],
-    recipe: Annotated[str | None, typer.Option("--recipe", help="a named recipe, as ties-knots")] = None,
-    method: Annotated[str | None, typer.Option("--method", help="linear, ties, dare or dare_ties")] = None,
-    space: Annotated[str | None, typer.Option("--space", help="delta or knots")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for the merged adapter or model")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="a named recipe, as ties-knots (sabir list recipes)")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="a method, as ties (sabir list methods)")
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="where it merges: delta, knots, core, compressed or factors")
+    ] = None,
     density: Annotated[
         float | None, typer.Option("--density", help="share of entries kept, above 0 to 1")
     ] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="factor on the merged delta")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="of the masks of DARE")] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="one per adapter in the order given: 1,0.5,2")
+    seed: Annotated[int | None, typer.Option("--seed", help="of the random draws (DARE, DELLA)")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="another setting of the method, or one by module: density='{depth: [0.2, 0.8]}'",
+        ),
     ] = None,
-    rank: Annotated[str | None, typer.Option("--rank", help="exact (the default), or a number")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", help="one per adapter in the order given: 1,0.5,2; or by folder: de=1,fr=0.5"
+        ),
+    ] = None,
+    rank: Annotated[
+        str | None,
+        typer.Option("--rank", help="exact (the default), a number, serve (what servers take), or fold"),
+    ] = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            "--dialect", help="whose rules hold where programs differ: sabir, paper, mergekit, peft"
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="of what is written: float32, bfloat16 or float16")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="the base model's folder, for --rank fold")
+    ] = None,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="show how the adapters relate; merges too where --out is given")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Merge any PEFT adapters into one: no config, no base model, no GPU."""
-    from sabir.work.merge import merge_folders
+    from sabir.work.merge import analyze_folders, merge_folders
 
-    document = merge_folders(
-        adapters,
-        out=out,
-        recipe=recipe,
-        method=method,
-        space=space,
-        settings={
-            k: v for k, v in {"density": density, "scale": scale, "seed": seed}.items() if v is not None
-        },
-        weights=_numbers(weights),
-        rank=int(rank) if rank is not None and rank.isdigit() else rank,
-        on_module=_module_progress(),
-    )
+    if out is None and not analyze:
+        raise InputError(
+            "merge", "there is no folder to write to.", "Give one with --out, or ask for --analyze."
+        )
+    document: dict[str, Any] = {}
+    if analyze:
+        document["analysis"] = analyze_folders(adapters, on_module=_module_progress("analyzing"))
+    if out is not None:
+        document |= merge_folders(
+            adapters,
+            out=out,
+            recipe=recipe,
+            method=method,
+            space=space,
+            settings=_method_settings(override, density=density, scale=scale, seed=seed),
+            weights=_adapter_weights(weights),
+            rank=int(rank) if rank is not None and rank.isdigit() else rank,
+            dialect=dialect,
+            dtype=dtype,
+            base=base,
+            on_module=_module_progress("merging"),
+        )
     if as_json:
         return _print_json(document)
+    if analyze:
+        _print_analysis(document["analysis"])
+    if out is not None:
+        for warning in document["warnings"]:
+            _warn(warning)
+        _say(_merged(document))
+
+
+def _merged(document: Mapping[str, Any]) -> str:
+    """What was merged, in a sentence or two."""
     kept = ", ".join(f"{name} {share:.3f}" for name, share in document["energy_kept_by_adapter"].items())
-    _say(
-        f"Wrote {document['out']}: rank {document['rank']}, {document['modules']} modules, "
-        f"{document['parameters']:,} parameters, in {document['wall_s']:.1f} s. "
-        f"Energy kept: {document['energy_kept']:.3f} ({kept})."
+    what = "the folded model" if document["rank"] is None else f"rank {document['rank']}"
+    return (
+        f"Wrote {document['out']}: {what}, {document['modules']} modules, {document['parameters']:,} parameters, "
+        f"in {document['wall_s']:.1f} s. Energy kept: {document['energy_kept']:.3f} ({kept})."
     )
 
 
@@ -312,14 +367,32 @@ def _lines(file: Path | None) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _numbers(text: str | None) -> list[float] | None:
+def _method_settings(override: Sequence[str] | None, **given: float | None) -> dict[str, Any]:
+    """The settings given by name, and those of --set, read as YAML."""
+    from sabir.settings import parse_overrides
+
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for path, value in parse_overrides(override or ()):
+        name = ".".join(map(str, path))
+        if name in settings:
+            raise InputError(f"--set {name}", "is given twice.", f"Give --{name} or --set, one of the two.")
+        settings[name] = value
+    return settings
+
+
+def _adapter_weights(text: str | None) -> list[float] | dict[str, float] | None:
+    """ "1,0.5,2" in the order of the adapters, or "de=1,fr=0.5" by name."""
     if text is None:
         return None
+    parts = [part.strip() for part in text.split(",")]
     try:
-        return [float(part) for part in text.split(",")]
+        if all("=" in part for part in parts):
+            pairs = [part.rpartition("=") for part in parts]
+            return {name: float(number) for name, _, number in pairs}
+        return [float(part) for part in parts]
     except ValueError as error:
         raise InputError(
-            "--weights", f"{text!r} is not a list of numbers.", "Write them as 1,0.5,2."
+            "--weights", f"{text!r} is not a list of numbers.", "Write them as 1,0.5,2 or de=1,fr=0.5."
         ) from error
 
 
@@ -419,18 +492,28 @@ def _show_scene(title: str, text: str, document: Mapping[str, Any] | None) -> No
         _print_results(document)
 
 
-def _module_progress() -> Any:
-    """A line on standard error that counts modules; nothing without a terminal."""
-    if not sys.stderr.isatty():
-        return None
+def _print_analysis(analysis: Mapping[str, Any]) -> None:
+    from sabir.report.analysis import tables
+
+    for table in tables(analysis):
+        _print_table(table)
+
+
+def _module_progress(verb: str) -> Any:
+    """Counts modules on standard error: on one line of a terminal, else a line every ten seconds."""
+    from sabir.progress import EVERY_S
+
+    drawn = sys.stderr.isatty()
+    said = time.monotonic()
 
     def show_progress(done: int, total: int) -> None:
-        print(
-            f"\rmerging: module {done} of {total}",
-            end="\n" if done == total else "",
-            file=sys.stderr,
-            flush=True,
-        )
+        nonlocal said
+        if drawn:
+            end = "\n" if done == total else ""
+            print(f"\r{verb}: module {done} of {total}", end=end, file=sys.stderr, flush=True)
+        elif time.monotonic() - said > EVERY_S:
+            said = time.monotonic()
+            print(f"{verb}: module {done} of {total}", file=sys.stderr, flush=True)
 
     return show_progress
 

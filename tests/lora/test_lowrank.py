@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sabir.lora import lowrank
-from sabir.lora.lowrank import LowRank, energy, inner, pad, stack, truncate, truncate_dense
+from sabir.lora.lowrank import LowRank, energy, inner, stack, truncate, truncate_dense
 
 
 def make(seed, rows=20, columns=14, rank=4):
@@ -53,13 +53,6 @@ def test_zero_has_all_its_energy():
     zero = LowRank(torch.zeros(5, 3), torch.zeros(3, 6))
     assert truncate(zero, 1).share == 1.0
     assert truncate_dense(torch.zeros(5, 6), 2).share == 1.0
-
-
-def test_padding_changes_nothing():
-    assert pad(make(1), 9).rank == 9
-    assert np.array_equal(dense(pad(make(1), 9)), dense(make(1)))
-    with pytest.raises(ValueError):
-        pad(make(1), 3)
 
 
 def test_full_rank_keeps_a_dense_matrix_to_the_bit():

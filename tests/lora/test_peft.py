@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sabir.lora.files import (
-    base_linear_shapes,
-    check_fits,
-    check_supported,
-    open_adapter,
-    target_names,
-    write_adapter,
-)
+from sabir.lora.checks import base_linear_shapes, check_fits, check_supported
+from sabir.lora.files import open_adapter
+from sabir.lora.write import target_names, write_adapter
 from sabir.merging.recipe import make_recipe, merge
 
 

@@ -4,6 +4,7 @@ Facts that a method declares when it is registered:
     weight: what an adapter weighs by default, "mean" (1/n) or a number.
     linear: a weighted sum of the deltas, whatever the values; it is then computed exactly on the factors.
     matrix: acts on singular directions, so it takes whole matrices, in `core` space only.
+    compares: says what adapters differ in, so one that lacks a module counts there as zero; one alone is none.
 Importing this loads no torch.
 """
 
@@ -203,7 +204,7 @@ def breadcrumbs_ties(
     return scale * deltas.agreed(deltas.middle(density, outliers, trim_over), weights)
 
 
-@METHODS.register("sce", source="https://arxiv.org/abs/2408.07990", weight=1.0)
+@METHODS.register("sce", source="https://arxiv.org/abs/2408.07990", weight=1.0, compares=True)
 def sce(deltas: Stack, weights: Tensor, *, density: float = 0.1, scale: float = 1.0) -> Tensor:
     """Select the positions where adapters differ most, weigh adapters by their energy there, erase minorities.
 

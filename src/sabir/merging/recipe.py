@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -42,7 +42,7 @@ class Recipe:
         rank: of the result, in every module; "exact" and None take the sum of the ranks (in `compressed` space the
             largest), "serve" at most 512, and "fold" gives no adapter: the delta is added to the base, whole.
         dialect: a name of `DIALECTS`: whose rules hold where programs differ.
-        dtype: of what is written; values are cast once, at the end.
+        dtype: of what is written, cast once at the end; None: float32, and of a folded model the base's own.
     """
 
     method: str
@@ -51,7 +51,7 @@ class Recipe:
     weights: Weights = None
     rank: Rank = None
     dialect: str = "sabir"
-    dtype: str = "float32"
+    dtype: str | None = None
 
     @property
     def equivalent(self) -> str:
@@ -84,7 +84,7 @@ class Recipe:
             chosen["rank"] = self.rank
         if self.dialect != "sabir":
             chosen["dialect"] = self.dialect
-        if self.dtype != "float32":
+        if self.dtype is not None and (self.dtype != "float32" or self.rank == "fold"):
             chosen["dtype"] = self.dtype
         return chosen
 
@@ -345,7 +345,7 @@ def _words(recipe: Recipe, where: str) -> list[InputError]:
             )
         )
     for key, value, known in (("dialect", recipe.dialect, DIALECTS), ("dtype", recipe.dtype, DTYPES)):
-        if value not in known:
+        if value is not None and value not in known:
             errors.append(
                 InputError(
                     _at(where, key),
@@ -447,6 +447,10 @@ def _settings_together(recipe: Recipe, entry: Entry, where: str) -> list[InputEr
     return errors
 
 
+def _only(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {name: settings[name]} if name in settings else {}
+
+
 def adapter_weights(recipe: Recipe, names: Sequence[str], where: str = "") -> dict[str, Any]:
     """The weight of each adapter by name, a number or by module: as given, else the method's default.
 
@@ -495,6 +499,20 @@ def merge(
     """
     from sabir.merging.streaming import Merged
 
+    weights = adapter_weights(recipe, list(adapters))
+    if len(adapters) == 1 and recipe.dialect == "peft":  # which takes "linear" then, whatever was asked
+        recipe = replace(recipe, method="linear", settings=_only(recipe.settings, "scale"))
+    compared = [name for name, weight in weights.items() if any(one for _, one in by_module.leaves(weight))]
+    if (
+        len(compared) == 1
+        and METHODS.get(recipe.method).facts.get("compares")
+        and recipe.settings.get("density", 0) != 1
+    ):
+        raise InputError(
+            "",
+            f"{recipe.method!r} keeps what adapters differ in, and {compared[0]!r} is alone.",
+            "Give two adapters or more, or density 1.",
+        )
     settings = dict(recipe.settings)
     if isinstance(settings.get("density"), Mapping) and "trim_over" in METHODS.get(recipe.method).settings:
         settings["trim_over"] = "module"  # a share that differs by module is one of each module
@@ -504,7 +522,7 @@ def merge(
         space=SPACES.get(recipe.space),
         dialect=DIALECTS[recipe.dialect],
         settings=settings,
-        weights=adapter_weights(recipe, list(adapters)),
+        weights=weights,
         rank=recipe.rank if isinstance(recipe.rank, int) else None,
         cap=SERVED_AT_MOST if recipe.rank == "serve" else None,
         on_module=on_module,

@@ -271,4 +271,4 @@ def _sizes(values: Tensor) -> Tensor:
 
 def _variance(tile: Stack) -> Tensor:
     """Over adapters, at each position: (1, rows, columns)."""
-    return tile.values.var(0, correction=0, keepdim=True)
+    return tile.values.var(0, correction=0, keepdim=True) if tile.values.numel() else tile.values[:1]

@@ -95,7 +95,7 @@ class Merged:
             module: {
                 i: weight
                 for i, (name, adapter) in enumerate(zip(self.names, self._adapters, strict=True))
-                if module in adapter.shapes
+                if (module in adapter.shapes or method.facts.get("compares"))
                 and (weight := by_module.at(weights[name], module, layers, f"weights.{name}")) != 0
             }
             for module in everywhere
@@ -121,6 +121,11 @@ class Merged:
     @property
     def rank(self) -> int:
         return max((self._rank_of(module) for module in self.shapes), default=0)
+
+    @property
+    def uncut_rank(self) -> int:
+        """The rank that holds all of the merge, where it has one below the module's own sides."""
+        return max((self._sum_of_ranks(module) for module in self.shapes), default=0)
 
     def __iter__(self) -> Iterator[tuple[str, LowRank]]:
         """Each module's delta at the rank asked for; the energies are known after the last."""
@@ -203,7 +208,7 @@ class Merged:
 
     def _rank_of(self, module: str) -> int:
         """The rank of one module's result: what the recipe asks or the space gives, at most min(O, I)."""
-        ranks = [self._adapters[i].ranks[module] for i in self._weights[module]]
+        ranks = [self._adapters[i].ranks.get(module, 0) for i in self._weights[module]]
         default = sum(ranks) if self._space.facts["rank"] == "sum" else max(ranks, default=0)
         limits = [*self.shapes[module], *([] if self._cap is None else [self._cap])]
         if self._is_sum or self._space.facts["keeps_rank"]:
@@ -215,6 +220,10 @@ class Merged:
         """A linear method where deltas lie whole: the factors side by side are its exact result."""
         return bool(self._method.facts.get("linear")) and self._space.facts["lossless"]
 
+    def _sum_of_ranks(self, module: str) -> int:
+        ranks = [self._adapters[i].ranks.get(module, 0) for i in self._weights[module]]
+        return min(sum(ranks), *self.shapes[module])
+
     @property
     def _is_exact(self) -> bool:
         """The result holds all of the merge: no rank is asked for, and none is exceeded."""
@@ -222,7 +231,17 @@ class Merged:
         return whole and self._asked is None and self._cap is None
 
     def _read(self, module: str) -> list[LowRank]:
-        return [self._adapters[i].read(module) for i in self._weights[module]]
+        return [self._lowrank(self._adapters[i], module) for i in self._weights[module]]
+
+    def _scales(self, module: str) -> list[float]:
+        adapters = [self._adapters[i] for i in self._weights[module]]
+        return [adapter.scale(module) if module in adapter.shapes else 0.0 for adapter in adapters]
+
+    def _lowrank(self, adapter: Adapter, module: str) -> LowRank:
+        if module in adapter.shapes:
+            return adapter.read(module)
+        rows, columns = self.shapes[module]
+        return LowRank(torch.zeros(rows, 0), torch.zeros(0, columns))
 
     def _sum(self, module: str, lowranks: Sequence[LowRank]) -> LowRank:
         """A linear method on the factors. It is known by what it makes of unit vectors."""
@@ -234,7 +253,7 @@ class Merged:
         return stack(lowranks, coefficients[:, 0].tolist())
 
     def _coordinates(self, module: str, lowranks: Sequence[LowRank]) -> Coordinates:
-        scales = [self._adapters[i].scale(module) for i in self._weights[module]]
+        scales = self._scales(module)
         coordinates: Coordinates = self._space.function(Given(lowranks, scales, self._asked))
         for block in coordinates.blocks:
             self._remember(module + block.name, block)
@@ -303,7 +322,7 @@ class Merged:
         weights, shares = self._weights[module], self._space.facts["shares"]
         if shares is None:
             return weights
-        scales = [self._adapters[i].scale(module) for i in weights]
+        scales = self._scales(module)
         block = self._space.facts["blocks"].index(unit.removeprefix(module))
         return dict(zip(weights, shares(list(weights.values()), scales)[block], strict=True))
 

@@ -113,9 +113,8 @@ class Facts:
                 return {0: values[0]} if together else dict(zip(tile.present, values, strict=True))
 
             only = range(len(walked.digests)) if together else missing
-            every = max(
-                1, max(totals[stream] for stream in missing) // max(1, sample_size(max(totals.values())))
-            )
+            most = max(totals[stream] for stream in missing)
+            every = most // max(1, sample_size(most)) | 1  # odd: else it would meet the same few columns
             if not any(sample_size(totals[stream]) for stream in missing):
                 samples = {stream: np.zeros(0, np.float32) for stream in missing}
             elif key == VALUES:

@@ -61,7 +61,7 @@ def _cosines(document: Document) -> Table:
         )
         for a in names
     )
-    return Table("Cosine of language vectors", ("", *names), rows)
+    return Table("Cosines", ("", *names), rows)
 
 
 def _pairs(document: Document) -> Table:

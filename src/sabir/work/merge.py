@@ -1,4 +1,4 @@
-"""Step `merged`, and the same merge of any folders: adapters in, one adapter out."""
+"""Step `merged`, and the same merge of any folders: adapters in, one adapter or a folded model out."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sabir.errors import InputError
-from sabir.lora.files import (
-    Adapter,
-    check_mergeable,
-    check_supported,
-    open_adapter,
-    target_names,
-    write_adapter,
-)
-from sabir.merging.recipe import Recipe, from_identity, make_recipe, merge
+from sabir.lora.card import model_card
+from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported, twins
+from sabir.lora.files import Adapter, open_adapter
+from sabir.lora.tokenizer import tokenizer_files
+from sabir.lora.write import CARD, SERVED_RANKS, target_names, write_adapter
+from sabir.merging import by_module
+from sabir.merging.kept import Kept
+from sabir.merging.methods import METHODS
+from sabir.merging.recipe import Recipe, adapter_weights, from_identity, make_recipe, merge
 from sabir.work import Outcome, Work
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sabir.merging.streaming import Merged
+
 OnModule = Callable[[int, int], None] | None
+ENOUGH_ENERGY = 0.9  # a merge that keeps less is warned about (merging.md: rank 16 kept 0.2 of a TIES merge)
+MODEL_CONFIG = "config.json"
 
 
 def merge_step(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
@@ -30,14 +37,16 @@ def merge_step(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     for work in works:
         adapters = {language: open_adapter(folder) for language, folder in sorted(work.inputs.items())}
         base = work.args["base"]
-        merged = _merge_into(
+        merged = merge_into(
             work.out,
             from_identity(work.settings, where=work.name),
             adapters,
             base_model=base["name"],
             revision=base["revision"],
+            base_folder=base["folder"],
             pad_to_served=False,
             on_module=work.emit,
+            kept=Kept(Path(work.args["kept"])),
         )
         yield work.name, {"result": merged}
 
@@ -50,55 +59,70 @@ def merge_folders(
     method: str | None = None,
     space: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | Mapping[str, Any] | None = None,
     rank: int | str | None = None,
+    dialect: str | None = None,
+    dtype: str | None = None,
+    base: Path | str | None = None,
     on_module: OnModule = None,
 ) -> dict[str, Any]:
     """Merge PEFT adapters into one: no config, no base model, no GPU.
 
     Args:
         adapters: PEFT folders.
-        out: a folder that holds no adapter yet; a canonical adapter is written there.
+        out: a folder that holds nothing of the kind yet; a canonical adapter is written there.
         recipe, method: one of the two, see `sabir list recipes` and `sabir list methods`.
         space: where the method merges; the recipe's own by default.
-        settings: of the method, as {"density": 0.2, "scale": 0.5}.
-        weights: one per adapter, in the order given.
-        rank: "exact" or a number.
+        settings: of the method, as {"density": 0.2, "scale": 0.5}; a number may differ by module, as
+            {"density": {"depth": [0.2, 0.8]}} or {"scale": {"*.mlp.*": 0.5, "*": 1.0}}.
+        weights: one per adapter, in the order given, or by folder name (there they may differ by module too).
+        rank: "exact", a number, "serve" (at most what servers take), or "fold": the merge is added to the base and
+            a whole model is written.
+        dialect: whose rules hold where programs differ: sabir, paper, mergekit or peft.
+        dtype: float32, bfloat16 or float16 of what is written; of a folded model the base's own by default.
+        base: the base model's folder; for "fold", and to check that the adapters fit.
         on_module: called with (modules done, modules in all).
-    Returns: the `merge` document: rank, energy kept in total and by adapter, time and memory.
-    Raises InputError for adapters that do not go together, unknown names and bad settings.
+    Returns: the `merge` document: rank, energy kept in total and by adapter, warnings, time and memory.
+    Raises InputError for adapters that do not go together, unknown names and bad settings; StoreError when the
+    disk does not take the result. Nothing half-written is left.
     """
     if (recipe is None) == (method is None):
         raise InputError(
             "merge", "expected a recipe or a method, one of the two.", "For example: --recipe ties-knots."
         )
-    if weights is not None and len(weights) != len(adapters):
+    if not isinstance(weights, Mapping | None) and len(weights) != len(adapters):
         raise InputError(
             "weights",
             f"there are {len(weights)} for {len(adapters)} adapters.",
             "Give one per adapter, in order.",
         )
     started = time.perf_counter()
-    names = _names(adapters)
-    opened = {name: open_adapter(path) for name, path in zip(names, adapters, strict=True)}
-    for name, adapter in opened.items():
-        check_supported(adapter, where=name)
-    check_mergeable(opened)
+    opened = open_folders(adapters)
+    names = list(opened)
     made = make_recipe(
         recipe or method or "",
         space=space,
         settings=settings,
-        weights=None if weights is None else dict(zip(names, weights, strict=True)),
+        weights=weights if isinstance(weights, Mapping | None) else dict(zip(names, weights, strict=True)),
         rank=rank,
+        dialect=dialect,
+        dtype=dtype,
         where="merge",
     )
-    merged = _merge_into(
+    base_folder = _base_folder(base, opened, needed=made.rank == "fold")
+    if base_folder is not None:
+        shapes = base_linear_shapes(base_folder)
+        for name, adapter in opened.items():
+            check_fits(adapter, shapes, where=name)
+    merged = merge_into(
         Path(out),
         made,
         opened,
         base_model=_shared([adapter.base_model for adapter in opened.values()]),
         revision=_shared([adapter.revision for adapter in opened.values()]),
+        base_folder=base_folder,
         pad_to_served=True,
+        copies=_tokenizer(base_folder, opened),
         on_module=on_module,
     )
     return {
@@ -115,36 +139,220 @@ def merge_folders(
     }
 
 
-def _merge_into(
+def analyze_folders(adapters: Sequence[Path | str], *, on_module: OnModule = None) -> dict[str, Any]:
+    """What PEFT adapters look like before they are merged: see `merging.analysis.analyze`.
+
+    Raises InputError for adapters that do not go together.
+    """
+    from sabir.merging.analysis import analyze
+
+    return analyze(open_folders(adapters), on_module=on_module)
+
+
+def open_folders(adapters: Sequence[Path | str]) -> dict[str, Adapter]:
+    """The adapters by a name each, checked to be of a kind that can be merged, and to go together."""
+    opened = {name: open_adapter(path) for name, path in zip(_names(adapters), adapters, strict=True)}
+    for name, adapter in opened.items():
+        check_supported(adapter, where=name)
+    check_mergeable(opened)
+    return opened
+
+
+def merge_into(
     out: Path,
     recipe: Recipe,
     adapters: Mapping[str, Adapter],
     *,
     base_model: str | None,
     revision: str | None,
+    base_folder: Path | str | None = None,
     pad_to_served: bool,
-    on_module: OnModule,
+    copies: Sequence[Path] = (),
+    on_module: OnModule = None,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
-    merged = merge(recipe, adapters, on_module=on_module)
-    shapes = dict(next(iter(adapters.values())).shapes)
-    written = write_adapter(
+    """Merge into a folder: a canonical adapter with its card, or the base with the merge folded in.
+
+    Args:
+        adapters: by name, checked already.
+        base_folder: needed where the recipe folds.
+        pad_to_served: fill the rank up with zeros to one that servers take.
+        copies: files to put beside, such as the tokenizer's.
+        kept: facts about single adapters from earlier merges.
+    Returns: rank (None when folded), modules, parameters, energies and warnings.
+    """
+    merged = merge(recipe, adapters, on_module=on_module, kept=kept)
+    first = next(iter(adapters.values()))
+    shapes = merged.shapes
+    embeddings = frozenset(module for adapter in adapters.values() for module in adapter.embeddings)
+    saved = _averages(recipe, adapters)
+    saved_shapes = {name: place.shape for name, place in first.saved.items()}
+    folds = recipe.rank == "fold"
+    rank = merged.rank
+    document: dict[str, Any] = {}
+
+    def finish() -> dict[str, str]:
+        """The card, once the energies are known."""
+        document.update(_document(recipe, adapters, merged, rank, folds))
+        facts = {
+            "base_model": base_model,
+            "revision": revision,
+            "recipe": _in_full(recipe, adapters),
+            "folded": folds,
+            "adapters": [{"name": name, "digest": adapters[name].digest} for name in sorted(adapters)],
+            "task_type": task_type,
+        }
+        return {CARD: model_card({**document, **facts})}
+
+    task_type = _shared([adapter.config.get("task_type") for adapter in adapters.values()]) or "CAUSAL_LM"
+    if folds:
+        from sabir.lora.fold import fold
+
+        if base_folder is None:
+            raise InputError(
+                "rank", "folding adds the merge to the base model.", "Give its folder: --base DIR."
+            )
+        fold(
+            base_folder,
+            out,
+            merged.dense(),
+            dtype=recipe.dtype,
+            saved=saved,
+            saved_shapes=saved_shapes,
+            embeddings=embeddings,
+            fan_in_fan_out=first.fan_in_fan_out,
+            texts=finish,
+            shapes=shapes,
+        )
+        return document
+    if pad_to_served:
+        rank = next((served for served in SERVED_RANKS if served >= max(1, rank)), rank)
+    write_adapter(
         out,
         merged,
         shapes=shapes,
-        rank=merged.rank,
+        rank=rank,
         base_model=base_model,
         revision=revision,
         targets=target_names(shapes, adapters=adapters.values()),
-        pad_to_served=pad_to_served,
+        pad_to_served=False,
+        dtype=recipe.dtype or "float32",
+        task_type=task_type,
+        embeddings=embeddings,
+        fan_in_fan_out=first.fan_in_fan_out,
+        saved=saved,
+        saved_shapes=saved_shapes,
+        texts=finish,
+        copies=copies,
     )
-    rank = max(written.ranks.values())
+    return document
+
+
+def _in_full(recipe: Recipe, adapters: Mapping[str, Adapter]) -> dict[str, Any]:
+    """Every choice of a recipe, defaults too."""
     return {
-        "rank": rank,
-        "modules": len(shapes),
-        "parameters": sum(rank * (rows + columns) for rows, columns in shapes.values()),
+        "method": recipe.method,
+        "space": recipe.space,
+        **{name: one.default for name, one in METHODS.get(recipe.method).settings.items()},
+        **recipe.settings,
+        "weights": adapter_weights(recipe, list(adapters)),
+        "rank": recipe.rank or "exact",
+        "dialect": recipe.dialect,
+    }
+
+
+def _averages(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[tuple[str, Tensor]]:
+    """Layers trained whole (modules_to_save) are no deltas: their mean by weight, in float64."""
+    first = next(iter(adapters.values()))
+    weights = adapter_weights(recipe, list(adapters))
+    layers = by_module.layer_count(first.modules)
+    for name in first.saved:
+        each = {key: by_module.at(weight, name, layers, f"weights.{key}") for key, weight in weights.items()}
+        total = sum(each.values())
+        if not total > 0:
+            raise InputError(
+                "weights",
+                f"{name!r} was trained whole and is averaged by weight, and the weights' sum is {total}.",
+                "Give weights with a sum above 0.",
+            )
+        ordered = sorted(adapters, key=lambda key: adapters[key].digest)
+        mean = sum(adapters[key].read_saved(name).double() * (each[key] / total) for key in ordered)
+        yield name, mean.float()  # type: ignore[union-attr]
+
+
+def _document(
+    recipe: Recipe, adapters: Mapping[str, Adapter], merged: Merged, rank: int, folded: bool
+) -> dict[str, Any]:
+    sides = [
+        rows * columns if folded else rank * (rows + columns) for rows, columns in merged.shapes.values()
+    ]
+    return {
+        "rank": None if folded else rank,
+        "modules": len(merged.shapes),
+        "parameters": sum(sides),
         "energy_kept": merged.energy_kept,
         "energy_kept_by_adapter": dict(merged.energy_kept_by_adapter or {}),
+        "warnings": _warnings(recipe, adapters, merged, rank, folded),
     }
+
+
+def _warnings(
+    recipe: Recipe, adapters: Mapping[str, Adapter], merged: Merged, rank: int, folded: bool
+) -> list[str]:
+    """What a user should know of this merge, a sentence each."""
+    found = [
+        f"{one!r} and {other!r} are the same adapter: it counts twice." for one, other in twins(adapters)
+    ]
+    if recipe.equivalent:
+        found.append(recipe.equivalent)
+    by_adapter = ", ".join(
+        f"{name} {share:.3f}" for name, share in (merged.energy_kept_by_adapter or {}).items()
+    )
+    energy = f"{merged.energy_kept:.3f} of the merge's energy ({by_adapter})"
+    if recipe.rank == "serve" and merged.uncut_rank > rank:
+        found.append(
+            f"Cut from rank {merged.uncut_rank} to {rank}, the largest that servers take: it keeps {energy}. "
+            "rank: fold keeps all of it, in a model of its own."
+        )
+    elif (merged.energy_kept or 0.0) < ENOUGH_ENERGY:
+        found.append(
+            f"Rank {rank} keeps {energy}. Give a larger rank, merge in 'knots' or 'core' space, or fold it into "
+            "the base (rank: fold)."
+        )
+    if not folded and rank > SERVED_RANKS[-1]:
+        found.append(
+            f"Rank {rank} is more than servers take ({SERVED_RANKS[-1]}): rank: serve cuts it to that, rank: fold "
+            "makes a model of it."
+        )
+    for name, adapter in adapters.items():
+        missing = [module for module in merged.shapes if module not in adapter.shapes]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            found.append(f"{name!r} does not adapt module {missing[0]!r}{more}: it is absent there.")
+    if not folded and next(iter(adapters.values())).saved:
+        found.append("It holds layers trained whole (modules_to_save), which PEFT loads and vLLM does not.")
+    return found
+
+
+def _base_folder(base: Path | str | None, adapters: Mapping[str, Adapter], *, needed: bool) -> Path | None:
+    """The folder of the base: as given, or as all adapters name it where it is one."""
+    named = _shared([adapter.base_model for adapter in adapters.values()])
+    if base is None and needed and named and (Path(named) / MODEL_CONFIG).is_file():
+        base = named
+    if base is not None and not (Path(base) / MODEL_CONFIG).is_file():
+        raise InputError(
+            str(base), f"is no model folder: it has no {MODEL_CONFIG}.", "Give the base model's."
+        )
+    return None if base is None else Path(base)
+
+
+def _tokenizer(base: Path | None, adapters: Mapping[str, Adapter]) -> list[Path]:
+    """The base's tokenizer files; without it the adapters' own, where all hold the same."""
+    if base is not None:
+        return tokenizer_files(base)
+    files = [{path.name: path for path in tokenizer_files(adapter.path)} for adapter in adapters.values()]
+    contents = [{name: path.read_bytes() for name, path in each.items()} for each in files]
+    return list(files[0].values()) if all(each == contents[0] for each in contents) else []
 
 
 def _names(adapters: Sequence[Path | str]) -> list[str]:
