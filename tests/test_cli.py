@@ -259,6 +259,75 @@ def test_merge_writes_an_adapter_and_its_document(sabir, tmp_path):
     assert sabir(*merged, "--out", tmp_path / "one")[0] == 2
 
 
+@pytest.fixture
+def two(tmp_path):
+    for seed, name in enumerate(("de", "fr")):
+        save_peft(tmp_path / name, random_factors(seed))
+    return tmp_path / "de", tmp_path / "fr"
+
+
+def test_merge_takes_settings_by_module_and_weights_by_name(sabir, two, tmp_path):
+    code, out, err = sabir(
+        *("merge", *two, "--method", "ties", "--rank", "4", "--out", tmp_path / "out", "--json"),
+        *("--set", "density={depth: [0.2, 0.8]}", "--set", "trim_over=module", "--weights", "fr=2,de=0.5"),
+    )
+    assert code == 0, err
+    recipe = json.loads(out)["recipe"]
+    assert recipe["settings"]["density"] == {"depth": [0.2, 0.8]}
+    assert recipe["weights"] == {"de": 0.5, "fr": 2.0}
+    assert recipe["rank"] == 4
+
+
+def test_merge_says_on_standard_error_what_a_user_should_know(sabir, two, tmp_path):
+    code, out, err = sabir(
+        "merge", two[0], two[0], "--method", "ties", "--rank", "1", "--out", tmp_path / "out"
+    )
+    assert code == 0
+    assert "warning: 'de' and 'de#2' are the same adapter: it counts twice." in err
+    assert "warning: Rank 8 keeps" not in err + out  # padding is no rank
+    assert re.search(r"warning: Rank 1 keeps 0\.\d+ of the merge's energy \(de 0\.\d+, de#2 0\.\d+\)\.", err)
+    assert "warning" not in out
+
+
+def test_merge_analyzes_without_writing_and_with(sabir, two, tmp_path):
+    code, out, _ = sabir("merge", *two, "--analyze")
+    assert code == 0
+    assert "Cosines" in out
+    assert "Energy kept by rank" in out
+    assert json.loads(sabir("merge", *two, "--analyze", "--json")[1])["analysis"]["pairs"]
+    both = json.loads(
+        sabir("merge", *two, "--analyze", "--recipe", "ties-core", "--out", tmp_path / "out", "--json")[1]
+    )
+    assert both["analysis"]["pairs"]
+    assert both["rank"] == 8
+    assert sabir("merge", *two)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--recipe", "tsv", "--space", "knots"], "Leave the space out"),
+        (["--recipe", "ties-knotz"], "Did you mean 'ties-knots'?"),
+        (["--method", "ties", "--set", "densty=0.2"], "densty: no such setting."),
+        (["--method", "ties", "--set", "density=0.2", "--density", "0.3"], "is given twice."),
+        (["--method", "ties", "--density", "0"], "expected a share above 0, at most 1, got 0.0."),
+        (["--method", "ties", "--weights", "1,2,3"], "there are 3 for 2 adapters."),
+        (["--method", "ties", "--weights", "it=1"], "no such adapter."),
+        (["--method", "ties", "--dialect", "pfet"], "Did you mean 'peft'?"),
+        (["--method", "linear", "--rank", "fold"], "Give its folder: --base DIR."),
+        (["--method", "linear", "--base", "nowhere"], "is no model folder"),
+        (["--method", "ties", "--recipe", "ties"], "one of the two"),
+        (["--recipe", "ties", "--rank", "exact"], "has full rank"),
+    ],
+)
+def test_a_merge_that_cannot_be_is_one_sentence_and_leaves_nothing(sabir, two, tmp_path, arguments, sentence):
+    code, out, err = sabir("merge", *two, *arguments, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(finished):
     for command in (f"SABIR show {finished} --json | head -1", "SABIR list metrics | head -1"):
         done = shell(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sabir.config import Config, Grid, LoraConfig, MergeConfig, load_config, members
+from sabir.config import Config, Grid, LoraConfig, MergeConfig, SearchConfig, load_config, members
 from sabir.errors import InputError
 
 DESIGN = """\
@@ -159,6 +160,37 @@ def test_members_write_every_kind_of_value():
     ]
 
 
+DOCS = Path(__file__).parents[1] / "docs" / "config.md"
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("\n")[1].strip()[:20])
+def test_every_example_of_the_docs_loads(example, tmp_path):
+    for language in ("de", "en"):
+        (tmp_path / "data" / language).mkdir(parents=True)
+    for name in ("data/fr.jsonl", "a.jsonl", "b.jsonl", "c.jsonl", "v.jsonl", "t.jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "adapters/zh").mkdir(parents=True)
+    (tmp_path / "adapters/zh/adapter_config.json").write_text("{}")
+    section = example.partition(":")[0]
+    kept = "base: embedded\ntask: summarization\n" + (
+        "" if section == "data" else MINIMAL[MINIMAL.index("data") :]
+    )
+    (tmp_path / "config.yaml").write_text(kept + example, encoding="utf-8")
+    config = load_config(tmp_path / "config.yaml")
+    assert section in ("data", "merges")
+    for merge in config.merges.values():
+        for member in members(merge):
+            assert merge.made(member.settings).method
+
+
+def test_the_docs_name_every_key_of_a_merge_and_of_a_search():
+    text = DOCS.read_text(encoding="utf-8")
+    for kind in (MergeConfig, SearchConfig):
+        for field in dataclasses.fields(kind):
+            assert field.name in ("name", "settings") or f"`{field.name}`" in text
+
+
 def test_a_minimal_config_has_the_defaults(read):
     config = read(MINIMAL)
     assert config.lora == LoraConfig()
@@ -192,6 +224,77 @@ def test_a_bare_text_names_a_recipe(read):
     merge = read(MINIMAL + "merges: {mine: ties-knots}\n").merges["mine"]
     assert (merge.recipe, merge.method, merge.settings) == ("ties-knots", None, {})
     assert [member.name for member in members(merge)] == ["merged/mine"]
+
+
+def test_a_list_of_names_is_a_merge_each_and_one_name_a_list_of_one(read):
+    assert read(MINIMAL + "merges: [ties-knots, average]\n").merges == (
+        read(MINIMAL + "merges: {ties-knots: ties-knots, average: average}\n").merges
+    )
+    assert list(read(MINIMAL + "merges: average\n").merges) == ["average"]
+
+
+@pytest.mark.parametrize("written", ["paper-eight", "[paper-eight]", "{mine: {preset: paper-eight}}"])
+def test_the_preset_of_the_paper_is_eight_merges_in_its_dialect(read, written):
+    merges = read(MINIMAL + f"merges: {written}\n").merges
+    names = [member.name for merge in merges.values() for member in members(merge)]
+    assert len(set(names)) == 8
+    made = [merge.made(member.settings) for merge in merges.values() for member in members(merge)]
+    assert {(one.method, one.space, one.dialect) for one in made} == {
+        (method, space, "paper") for method in ("ties", "dare_ties") for space in ("delta", "knots")
+    }
+    assert len({str(one.identity()) for one in made}) == 8
+
+
+def test_a_presets_merges_may_be_folded_and_stand_beside_others(read):
+    merges = read(MINIMAL + "merges: {eight: {preset: paper-eight, rank: fold}, mine: average}\n").merges
+    assert [merge.rank for merge in merges.values()] == ["fold"] * 4 + [None]
+
+
+def test_names_that_other_tools_use_are_understood(read):
+    theirs = read(MINIMAL + "merges: {a: dare_ties, b: ties_svd, c: DT, d: DTS, e: knots-ties}\n").merges
+    made = {name: merge.made({}) for name, merge in theirs.items()}
+    assert [(one.method, one.space) for one in made.values()] == [
+        *(("dare_ties", "delta"), ("ties", "delta"), ("dare_ties", "delta")),
+        *(("dare_ties", "knots"), ("ties", "knots")),
+    ]
+
+
+def test_settings_and_weights_may_differ_by_module(read):
+    text = """\
+merges:
+  deep:
+    method: ties
+    density: {depth: [0.2, 1]}
+    scale: {"*.mlp.*": 1, "*": {depth: [0, 2]}}
+    weights: {de: {q_proj: 2, "*": 1}}
+"""
+    deep = read(MINIMAL + text).merges["deep"]
+    assert deep.settings == {
+        "density": {"depth": [0.2, 1.0]},
+        "scale": {"*.mlp.*": 1.0, "*": {"depth": [0.0, 2.0]}},
+    }
+    assert deep.weights == {"de": {"q_proj": 2, "*": 1}}
+    assert [member.name for member in members(deep)] == ["merged/deep"]
+
+
+@pytest.mark.parametrize("rank", ["exact", "serve", "fold", "16"])
+def test_a_rank_is_a_number_or_what_it_is_for(read, rank):
+    merge = f"{{method: ties, space: knots, rank: {rank}, dialect: paper, dtype: bfloat16}}"
+    made = read(f"{MINIMAL}merges: {{t: {merge}}}\n").merges["t"].made({})
+    assert str(made.rank) == rank
+    assert (made.dialect, made.dtype) == ("paper", "bfloat16")
+
+
+def test_words_are_settings_too(read):
+    merge = read(MINIMAL + "merges: {t: {method: ties, density: 0.2, trim_over: module}}\n").merges["t"]
+    assert merge.settings == {"density": 0.2, "trim_over": "module"}
+
+
+def test_a_search_has_its_defaults_and_is_one_merge(read):
+    searched = read(MINIMAL + "merges: {t: {method: ties, search: {budget: 5}}}\n").merges["t"]
+    assert searched.search == SearchConfig(method="tpe", budget=5, seed=0, over=None)
+    assert [member.name for member in members(searched)] == ["merged/t"]
+    assert read(MINIMAL + "merges: {t: {method: ties, search: }}\n").merges["t"].search is None
 
 
 def test_norwegian_is_a_language_and_1e_4_a_number(read):
@@ -393,7 +496,13 @@ def test_unknown_settings_of_a_task_are_refused_with_a_suggestion(refusals):
         ("run: {device: gpu}", "run.device: 'gpu' is not 'auto', 'cpu' or 'cuda'. Write cuda."),
         ("run: {store: 3}", "run.store: 3 is not a path. Put it in quotes: '3'."),
         ("evaluate: {level: 95}", "evaluate.level: 95 is not a number above 0 and below 1."),
-        ("merges: [ties]", "merges: ['ties'] is not a mapping. Expected `key: value` pairs here."),
+        (
+            "merges: [ties, {method: ties}]",
+            "merges[1]: {'method': 'ties'} is no name of a recipe. A list holds names; write settings as "
+            "`name: {method: ties, density: 0.5}`.",
+        ),
+        ("merges: [ties, ties]", "merges[1]: 'ties' stands there twice. Keep one of the two."),
+        ("merges: 3", "merges: 3 is not a mapping. Expected `key: value` pairs here."),
         ("merges: {t: 3}", "merges.t: 3 is not a mapping. Expected `key: value` pairs here."),
         (
             "merges: {t: }",
@@ -429,7 +538,59 @@ def test_unknown_settings_of_a_task_are_refused_with_a_suggestion(refusals):
         ("merges: {t: {method: ties, weights: {de: x}}}", "merges.t.weights.de: 'x' is not a number."),
         (
             "merges: {t: {method: ties, rank: 0}}",
-            "merges.t.rank: 0 is not a whole number of at least 1 or 'exact'.",
+            "merges.t.rank: 0 is not a whole number of at least 1, 'exact', 'serve' or 'fold'.",
+        ),
+        (
+            "merges: {t: {method: ties, density: {}}}",
+            "merges.t.density: {} is not a single value. To try several, write {grid: [0.2, 0.5]}.",
+        ),
+        (
+            "merges: {t: {method: ties, density: {grid: [0.2], depth: [0.1, 0.2]}}}",
+            "merges.t.density: a grid stands alone. Write {grid: [0.2, 0.5]} and nothing else.",
+        ),
+        (
+            "merges: {t: {preset: paper-eigth}}",
+            "merges.t.preset: no such preset: 'paper-eigth'. Known are: paper-eight. "
+            "Did you mean 'paper-eight'?",
+        ),
+        (
+            "merges: {t: {preset: paper-eight, density: 0.2}}",
+            "merges.t.density: no such setting. A preset takes: preset, rank, dtype.",
+        ),
+        (
+            "merges: {t: {preset: paper-eight}, ties-knots: average}",
+            "merges.t: its preset has a merge named 'ties-knots' too. Give your own entry another name.",
+        ),
+        (
+            "merges: {t: {method: ties, search: {budgt: 3}}}",
+            "merges.t.search.budgt: no such setting. 'search' takes: method, budget, seed, over. "
+            "Did you mean 'budget'?",
+        ),
+        (
+            "merges: {t: {method: ties, search: {method: tpa}}}",
+            "merges.t.search.method: 'tpa' is not 'tpe', 'gp' or 'random'. Did you mean 'tpe'?",
+        ),
+        (
+            "merges: {t: {method: ties, search: {budget: 501}}}",
+            "merges.t.search.budget: 501 is not a whole number from 1 to 500.",
+        ),
+        (
+            "merges: {t: {method: ties, density: {grid: [0.2, 1]}, search: {budget: 3}}}",
+            "merges.t.density: a grid and a search do not go together. Leave the setting out, so that the "
+            "search looks for it, or leave out search:.",
+        ),
+        (
+            "merges: {t: {method: ties, search: {over: [densty]}}}",
+            "merges.t.search.over: 'densty' cannot be searched. 'ties' can be searched over: scale, density, "
+            "weights. Did you mean 'density'?",
+        ),
+        (
+            "merges: {t: {method: ties, scale: 1, search: {over: [scale]}}}",
+            "merges.t.search.over: 'scale' is fixed by this entry. Leave out one of the two.",
+        ),
+        (
+            "merges: {t: {method: linear, scale: 1, weights: {de: 1, en: 1}, search: {budget: 3}}}",
+            "merges.t.search: there is nothing to search: every setting is fixed. Leave one open.",
         ),
     ],
 )
@@ -448,6 +609,20 @@ def test_wrong_values_are_refused_with_what_was_expected(refusals, text, sentenc
         ("{method: ties, density: much}", "merges.t.density", "'much'"),
         ("{method: linear, space: knots}", "merges.t.space", "Leave the space out"),
         ("{method: linear, weights: {de: 1}}", "merges.t.weights", "no weight for 'en'"),
+        ("{method: ties, dialect: mergkit}", "merges.t.dialect", "Did you mean 'mergekit'?"),
+        ("{method: tsv, dialect: peft}", "merges.t.dialect", "'peft' has no 'tsv'"),
+        ("{method: ties, dtype: float64}", "merges.t.dtype", "Known are: float32, bfloat16, float16."),
+        (
+            "{method: ties, trim_over: layer}",
+            "merges.t.trim_over",
+            "expected 'adapter' or 'module', got 'layer'",
+        ),
+        ("{method: ties, density: {depth: [0.2, 1.5]}}", "merges.t.density.depth", "got 1.5"),
+        ("{method: ties, density: {depth: [0.2]}}", "merges.t.density.depth", "two points or more"),
+        ("{method: ties, scale: {'*.mlp.*': x, '*': 1}}", "merges.t.scale.*.mlp.*", "got 'x'"),
+        ("{method: ties, weights: {de: {depth: [1]}}}", "merges.t.weights.de.depth", "two points or more"),
+        ("{method: ties, rank: exact}", "merges.t.rank", "has full rank"),
+        ("{preset: paper-eight, dtype: float63}", "merges.t.dtype", "Did you mean 'float32'?"),
     ],
 )
 def test_what_merging_says_about_a_recipe_gets_its_line_and_is_told_once(refusals, merge, path, what):
@@ -642,6 +817,9 @@ words = st.sampled_from(
         "data/de",
         "ties",
         "grid",
+        "depth",
+        "paper-eight",
+        "fold",
         "method",
         "folder",
         "lora",
@@ -681,6 +859,10 @@ places = st.sampled_from(
         "merges.ties.density",
         "merges.ties.weights",
         "merges.ties.rank",
+        "merges.ties.dialect",
+        "merges.ties.search",
+        "merges.ties.search.over",
+        "merges.ties.preset",
         "merges.ties.method",
         "merges.ties.space",
         "select.metric",

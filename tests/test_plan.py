@@ -70,7 +70,7 @@ def test_german_training_rows_change_german_the_combined_adapter_and_the_merges_
     assert {"merged/average", "merged/ties"} <= again
     touched = ("adapter/de", "adapter/combined", "merged/average", "merged/ties")
     assert all(
-        any(model in name for model in touched) or name in ("data/de", "select", "comparisons")
+        any(model in name for model in touched) or name in ("data/de", "select", "comparisons", "analysis")
         for name in again
     )
 
@@ -199,6 +199,94 @@ def test_test_answers_of_a_grid_wait_for_the_selection(tmp_path):
     assert not known.later
     assert f"outputs/{chosen}/de/test" in known.graph
     assert "outputs/merged/ties[density=1.0]/de/test" not in known.graph
+
+
+SEARCH = {"method": "ties", "space": "knots", "search": {"budget": 4, "over": ["scale"]}}
+SEARCHED = {"average": {"method": "linear"}, "ties": SEARCH}
+
+
+def test_a_search_stands_on_the_adapters_and_the_validation_rows_and_on_no_test_row(config):
+    def search():
+        return identities(rewrite(config, merges=SEARCHED))["merged/ties"]
+
+    before = search()
+    write_rows(config.parent / "data/de/test.jsonl", rows("de", "test", 9))
+    assert search() == before
+    write_rows(config.parent / "data/de/valid.jsonl", rows("de", "valid", 9))
+    after_valid = search()
+    assert after_valid != before
+    write_rows(config.parent / "data/de/train.jsonl", rows("de", "train", 30))
+    assert search() != after_valid
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"search": {"budget": 5, "over": ["scale"]}},
+        {"search": {"budget": 4, "over": ["density"]}},
+        {"search": {"budget": 4, "over": ["scale"], "seed": 1}},
+        {"search": {"budget": 4, "over": ["scale"], "method": "random"}},
+        {"density": 0.5},
+        {"rank": 4},
+    ],
+)
+def test_what_is_searched_and_how_is_the_identity_of_a_search(config, change):
+    other = {**SEARCHED, "ties": {**SEARCH, **change}}
+    again = changed(identities(rewrite(config, merges=SEARCHED)), identities(rewrite(config, merges=other)))
+    assert "merged/ties" in again
+
+
+@pytest.mark.parametrize(
+    ("change", "searches_again"),
+    [
+        ({"evaluate": {"resamples": 200}}, False),
+        ({"evaluate": {"resamples": 100, "batch_size": 2}}, False),
+        ({"gate": {"max_drop": 0.1}}, False),
+        ({"select": {"metric": "macro_f1"}}, True),
+    ],
+)
+def test_a_search_runs_again_for_the_metric_it_is_judged_by_and_not_for_intervals(
+    config, change, searches_again
+):
+    before = identities(rewrite(config, merges=SEARCHED))
+    after = identities(rewrite(config, merges=SEARCHED, **change))
+    assert ("merged/ties" in changed(before, after)) is searches_again
+
+
+def test_a_search_runs_again_when_sabir_merges_answers_or_scores_otherwise(config, monkeypatch):
+    from sabir import plan as module
+
+    before = identities(rewrite(config, merges=SEARCHED))["merged/ties"]
+    for kind in ("merged", "outputs", "scores"):
+        with monkeypatch.context() as patch:
+            patch.setitem(module.VERSIONS, kind, 99)
+            assert identities(config)["merged/ties"] != before
+
+
+def test_two_searches_that_are_the_same_are_refused(config):
+    twins = {"a": SEARCH, "b": SEARCH}
+    with pytest.raises(InputError, match=r"merges\.b: is the same merge as merges\.a"):
+        planned(rewrite(config, merges=twins))
+
+
+@pytest.mark.parametrize(
+    ("languages", "merges", "there"),
+    [(FIVE, None, True), (("en",), None, False), (("en", "de"), {}, False)],
+)
+def test_adapters_that_are_merged_are_analysed(tmp_path, languages, merges, there):
+    config = write_project(tmp_path, languages, **({} if merges is None else {"merges": merges}))
+    graph = planned(config)[0].graph
+    assert ("analysis" in graph) is there
+    if there:
+        assert set(graph["analysis"].deps.values()) == {f"adapter/{language}" for language in languages}
+        assert not graph.below("analysis"), "nothing waits for it"
+
+
+def test_eight_merges_of_the_paper_are_eight_steps(config):
+    graph = planned(rewrite(config, merges="paper-eight"))[0].graph
+    merges = [step for step in graph if step.kind == "merged"]
+    assert len({graph.fingerprints[step.name] for step in merges}) == 8
+    assert {step.settings["dialect"] for step in merges} == {"paper"}
 
 
 def test_two_merges_that_are_the_same_are_refused(config):

@@ -8,11 +8,12 @@ from collections import namedtuple
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import sabir
 from problems import random_factors, save_peft
 from sabir.errors import InputError, InputErrors
-from sabir.lora.files import base_linear_shapes
+from sabir.lora.checks import base_linear_shapes
 from sabir.work.bases import EMBEDDED_FOLDER
 from sabir.work.sources import SHOWN
 from small_project import rows, settings, write_config, write_language, write_project, write_rows
@@ -52,7 +53,7 @@ def test_a_whole_loop_with_brought_adapters_trains_nothing(tmp_path):
     config = write_config(tmp_path, settings(baseline="none", data=brought(tmp_path, "en", "de")))
     document = sabir.Project(config, overrides=INLINE).run()
     assert {step["kind"] for step in document["steps"]} == {
-        *("data", "adopted", "merged", "outputs", "scores", "macro", "select", "judge")
+        *("data", "adopted", "merged", "outputs", "scores", "macro", "select", "judge", "analysis")
     }
     assert document["selected"].startswith("merged/")
     assert sabir.Project(config).run()["run"]["id"] is None
@@ -109,16 +110,78 @@ def test_a_dora_adapter_is_refused_by_name(tmp_path):
     assert "DoRA" in complaint(config)
 
 
-def test_adapters_that_could_not_be_merged_are_refused_before_they_are_trained(tmp_path):
+def test_adapters_of_different_modules_go_together(tmp_path):
     few = {name: shape for name, shape in SHAPES.items() if name.endswith("q_proj")}
     adapter(tmp_path / "adapters/zh", shapes=few)
     write_language(tmp_path, "en")
     data = {"en": "data/en", **brought(tmp_path, "zh")}
     config = write_config(tmp_path, settings(baseline="none", data=data))
-    assert "so they cannot be merged. Set the same lora.targets for all" in complaint(config)
-    lora = {**settings()["lora"], "targets": ["q_proj"]}
-    fitting = write_config(tmp_path, settings(baseline="none", data=data, lora=lora))
-    assert sabir.Project(fitting).check()["ok"]
+    assert sabir.Project(config).check()["ok"]
+
+
+def test_what_cannot_be_averaged_with_an_adapter_to_be_trained_is_refused_before_it_is_trained(tmp_path):
+    folder = adapter(tmp_path / "adapters/zh", modules_to_save=["lm_head"]).path
+    weights = load_file(folder / "adapter_model.safetensors")
+    size = base_linear_shapes(EMBEDDED_FOLDER)["model.embed_tokens"]
+    save_file(
+        {**weights, "base_model.model.lm_head.weight": torch.zeros(size)},
+        folder / "adapter_model.safetensors",
+    )
+    write_language(tmp_path, "en")
+    data = {"en": "data/en", **brought(tmp_path, "zh")}
+    config = write_config(tmp_path, settings(baseline="none", data=data))
+    assert "of modules_to_save, and the adapter of en, trained here, has none" in complaint(config)
+    alone = write_config(tmp_path, settings(baseline="none", data=brought(tmp_path, "zh")))
+    assert sabir.Project(alone).check()["ok"]
+
+
+def test_one_adapter_under_two_languages_is_warned_of(tmp_path):
+    for language in ("en", "de", "fr"):
+        adapter(tmp_path / "adapters" / language, seed=int(language == "fr"))
+    config = write_config(tmp_path, settings(baseline="none", data=brought(tmp_path, "en", "de", "fr")))
+    warnings = [w for w in sabir.Project(config).check()["warnings"] if "same adapter" in w]
+    assert warnings == [
+        "data.de.adapter: is the same adapter as data.en's, so it counts twice in every merge."
+    ]
+
+
+# --- merges ----------------------------------------------------------------------------------------------
+
+
+def test_a_merge_that_equals_a_simpler_one_says_so(tmp_path):
+    merges = {
+        "dare": {"method": "dare_ties", "density": {"grid": [0.2, 1.0]}},
+        "ties": {"method": "ties", "density": 0.2},
+    }
+    config = write_project(tmp_path, ("en", "de"), merges=merges)
+    warnings = [w for w in sabir.Project(config).check()["warnings"] if w.startswith("merges.")]
+    assert warnings == ["merges.dare: At density 1 nothing is dropped: 'dare_ties' is 'ties'."]
+
+
+def test_a_search_without_optuna_is_refused_before_the_run(tmp_path, monkeypatch):
+    from sabir.work import search
+
+    merges = {"tuned": {"method": "ties", "search": {"budget": 2}}}
+    config = write_project(tmp_path, ("en", "de"), merges=merges)
+    assert sabir.Project(config).check()["ok"]
+    monkeypatch.setattr(search, "find_spec", lambda name: None)
+    for verb in ("check", "plan", "run"):
+        assert complaint(config, verb) == (
+            "merges.tuned.search: a search needs Optuna. Install it: pip install 'sabir[search]'."
+        )
+
+
+def test_a_whole_model_needs_its_room_on_the_disk(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+
+    def needed(rank):
+        merges = {"t": {"method": "ties", "rank": rank}}
+        config = write_project(tmp_path / str(rank), ("en", "de"), merges=merges)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 0))
+        return int(complaint(config, "run").partition("may need ")[2].partition(" MiB")[0])
+
+    base = sum(path.stat().st_size for path in EMBEDDED_FOLDER.glob("*.safetensors"))
+    assert needed("fold") - needed(1) >= base / 2**20 - 2
 
 
 def test_all_linear_means_the_modules_that_peft_adapts():

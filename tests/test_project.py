@@ -14,10 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import sabir
 from sabir import lock
 from sabir.errors import InputError, StepFailed, StoreError
+from sabir.work.bases import EMBEDDED_FOLDER
 from small_project import rows, settings, write_config, write_language, write_project, write_rows
 
 INLINE = ["run.backend=inline"]
@@ -182,7 +184,7 @@ def test_german_rows_train_german_alone_and_the_old_baseline_stands_in(story):
     combined = next(step for step in story.update["steps"] if step["name"] == "adapter/combined")
     assert combined["status"] == "reused"
     assert combined["why"].startswith("trained on older data (de changed since)")
-    assert story.update["notes"] == [f"adapter/combined: {combined['why']}."]
+    assert story.update["notes"][0] == f"adapter/combined: {combined['why']}."
     before = next(step for step in story.setup["steps"] if step["name"] == "adapter/combined")
     assert combined["fingerprint"] == before["fingerprint"]
     assert combined["wall_s"] == before["wall_s"], "a reused step repeats the cost it had"
@@ -197,7 +199,7 @@ def test_what_was_not_run_yet_is_not_shown_as_run(story):
 
 def test_with_baseline_trains_the_combined_adapter_on_todays_rows(story):
     assert trained(story.baseline) == {"adapter/combined"}
-    assert story.baseline["notes"] == []
+    assert not any(note.startswith("adapter/combined") for note in story.baseline["notes"])
     assert not any("merged" in name for name in ran(story.baseline) - {"comparisons"})
 
 
@@ -263,12 +265,120 @@ def test_a_selected_merge_is_an_adapter_that_peft_loads(story):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from sabir.work.bases import EMBEDDED_FOLDER
-
     selected = next(step for step in story.added["steps"] if step["name"] == story.added["selected"])
     folder = Path(story.added["store"]) / "steps" / selected["fingerprint"]
     base = AutoModelForCausalLM.from_pretrained(EMBEDDED_FOLDER, local_files_only=True)
     assert PeftModel.from_pretrained(base, str(folder)).peft_config["default"].r > 0
+
+
+# --- merges of every sort --------------------------------------------------------------------------------
+
+MERGES = {
+    "average": {"method": "linear"},
+    "tuned": {"method": "ties", "space": "knots", "search": {"budget": 4, "over": ["scale", "weights"]}},
+    "whole": {"method": "ties", "density": 0.5, "rank": "fold"},
+    "eight": {"preset": "paper-eight"},
+}
+
+
+@pytest.fixture(scope="module")
+def sorts(tmp_path_factory):
+    """A project with a search, a whole model and the eight merges of the paper; run, and run again on new rows."""
+    folder = tmp_path_factory.mktemp("sorts")
+    lora = {"rank": 4, "epochs": 2, "max_length": 64, "batch_size": 4, "learning_rate": 2e-3}
+    config = write_project(folder, ("en", "de"), merges=MERGES, lora=lora, baseline="none")
+    scenes = SimpleNamespace(config=config, project=sabir.Project(config, overrides=INLINE))
+    scenes.setup = scenes.project.run()
+    write_rows(folder / "data/de/test.jsonl", rows("de", "test", 8, tag="!"))
+    scenes.new_test = sabir.Project(config, overrides=INLINE).run()
+    return scenes
+
+
+def folder_of(document, name) -> Path:
+    step = next(step for step in document["steps"] if step["name"] == name)
+    return Path(document["store"]) / "steps" / step["fingerprint"]
+
+
+def test_every_merge_answers_and_is_scored(sorts):
+    scored = {row["model"] for row in sorts.setup["scores"] if row["split"] == "valid"}
+    assert scored >= {"merged/average", "merged/tuned", "merged/whole"}
+    assert len([model for model in scored if "[density=" in model]) == 8
+
+
+def test_what_a_search_chose_is_in_the_documents_and_is_what_was_scored(sorts):
+    for document in (sorts.setup, sorts.project.show()):
+        search = document["searches"]["merged/tuned"]
+        assert len(search["trials"]) == search["budget"] == 4
+        assert search["chosen"]["value"] == max(trial["value"] for trial in search["trials"])
+        (score,) = [
+            row["value"]
+            for row in document["scores"]
+            if (row["model"], row["language"], row["split"]) == ("merged/tuned", "macro", "valid")
+            and row["metric"] == search["metric"]
+        ]
+        assert score == pytest.approx(search["chosen"]["value"], abs=1e-12)
+
+
+def test_a_search_is_on_the_bill_as_search(sorts):
+    step = next(step for step in sorts.setup["steps"] if step["name"] == "merged/tuned")
+    assert step["kind"] == "search"
+    (row,) = costs(sorts.setup, run=sorts.setup["run"]["id"], component="search")
+    answers = [s for s in sorts.setup["steps"] if s["name"].endswith("/valid") or s["name"] == "select"]
+    assert row["device_s"] == pytest.approx(step["device_s"] + sum(s["device_s"] for s in answers))
+
+
+def test_a_folded_merge_is_a_whole_model_that_answers_as_transformers_loads_it(sorts):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = folder_of(sorts.setup, "merged/whole")
+    assert not (folder / "adapter_config.json").exists()
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_FOLDER, local_files_only=True)
+    from sabir.model.likelihood import label_scores
+    from sabir.model.text import TextBuilder
+    from sabir.work.outputs import read_answers
+    from sabir.work.prepare import read_examples
+
+    builder = TextBuilder(tokenizer, max_length=64)
+    labels = ["delivery", "payment"]
+    examples = read_examples(folder_of(sorts.setup, "data/de"), "valid")
+    found = label_scores(
+        model,
+        [builder.prompt(example.prompt, room=60)[0] for example in examples],
+        [builder.answer(label) for label in labels],
+        pad_id=builder.pad_id,
+        batch_size=2,
+    )
+    kept = read_answers(folder_of(sorts.setup, "outputs/merged/whole/de/valid"))
+    for row, answer in zip(found.tolist(), kept, strict=True):
+        assert row == pytest.approx([answer["scores"][label] for label in labels], abs=1e-4)  # batches differ
+
+
+def test_a_whole_model_that_is_selected_predicts(sorts, monkeypatch):
+    from sabir.project import State
+
+    monkeypatch.setattr(State, "selected", "merged/whole")
+    (answer,) = sorts.project.predict(["Wo bleibt das Paket?"])
+    assert set(answer["scores"]) == {"delivery", "payment"}
+
+
+def test_new_test_rows_search_nothing_and_fold_nothing(sorts):
+    assert not {name for name in ran(sorts.new_test) if name.startswith("merged/")}
+    assert sorts.new_test["searches"] == sorts.setup["searches"]
+
+
+def test_the_adapters_are_analysed_beside_the_run(sorts):
+    assert sorts.project.show()["analysis"] == sorts.setup["analysis"]
+    assert {row["name"] for row in sorts.setup["analysis"]["adapters"]} == {"en", "de"}
+    json.dumps(sorts.setup["analysis"], allow_nan=False)
+
+
+def test_what_a_merge_warned_of_stands_in_the_notes(sorts):
+    cut = next(
+        note for note in sorts.setup["notes"] if note.startswith("merged/ties[density=0.2]: Rank 8 keeps")
+    )
+    assert "rank: fold" in cut
+    assert not any(note.startswith("merged/whole") for note in sorts.setup["notes"]), "nothing was cut there"
 
 
 # --- when something goes wrong ---------------------------------------------------------------------------
@@ -315,6 +425,23 @@ def test_a_training_that_fails_keeps_the_others_and_the_next_run_goes_on(small, 
     assert [row["complete"] for row in mended["costs"]] == sorted(row["complete"] for row in mended["costs"])
 
 
+def test_an_analysis_that_fails_stops_nothing_else(small, monkeypatch):
+    from sabir.work import analysis as module
+
+    def fails(works):
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(module, "analysis", fails)
+    with pytest.raises(StepFailed, match=r"step analysis: failed .* no idea"):
+        sabir.Project(small, overrides=INLINE).run()
+    document = sabir.Project(small).show()
+    assert document["pending"] == 1
+    assert document["comparisons"], "the run went on to its end"
+    assert document["analysis"] is None
+    monkeypatch.undo()
+    assert ran(sabir.Project(small, overrides=INLINE).run()) == {"analysis"}
+
+
 def test_interrupted_it_exits_130_and_the_next_run_goes_on(small):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
@@ -343,8 +470,6 @@ def test_interrupted_it_exits_130_and_the_next_run_goes_on(small):
 
 
 def test_a_changed_base_folder_is_refused_and_another_name_pins_anew(tmp_path):
-    from sabir.work.bases import EMBEDDED_FOLDER
-
     for name in ("one", "two"):
         shutil.copytree(EMBEDDED_FOLDER, tmp_path / name)
     config = write_project(tmp_path, ("en", "de"), base="one")

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sabir.report.costs import Rates, component, cost_rows, makespan, route, usd
-from sabir.report.documents import ledger_entry, plan_document, predicted_baseline, remembered_statuses
+from sabir.report.documents import (
+    ledger_entry,
+    merge_notes,
+    plan_document,
+    predicted_baseline,
+    remembered_statuses,
+    searches,
+)
 from sabir.report.tables import compared, costs, duration, markdown, planned, quality
 
 
@@ -103,6 +110,9 @@ def test_wall_clock_lies_between_the_longest_job_and_the_best_possible_plus_a_th
         ("data/de", "data", ("merged", "train")),
         ("outputs/merged/ties/de/valid", "outputs", ("merged", "search")),
         ("select", "select", ("merged", "search")),
+        ("merged/tuned", "search", ("merged", "search")),
+        ("merged/ties", "merged", ("merged", "merge")),
+        ("analysis", "analysis", ("merged", "evaluate")),
         ("comparisons", "judge", ("merged", "evaluate")),
     ],
 )
@@ -197,6 +207,45 @@ def test_an_update_is_priced_beside_retraining_all_of_the_baseline():
     totals = {(row["phase"], row["route"]): row["estimated_device_s"] for row in document["totals"]}
     assert totals["update", "merged"] < totals["setup", "merged"]
     assert totals["update", "combined"] == totals["setup", "combined"]
+
+
+def merge_record(kind="merged", **result):
+    return {"kind": kind, "result": {"rank": 16, "energy_kept": 0.95, **result}}
+
+
+TRIALS = [
+    {"settings": {"scale": 0.5, "density": 1.0}, "weights": None, "value": 0.75},
+    {"settings": {"scale": 0.31, "density": 0.2}, "weights": {"de": 1.5, "en": 0.25}, "value": 0.8125},
+]
+SEARCH = {
+    "method": "tpe",
+    "budget": 2,
+    "seed": 0,
+    "metric": "accuracy",
+    "recipe": {"method": "ties"},
+    "chosen": TRIALS[1],
+    "trials": TRIALS,
+}
+
+
+def test_what_a_search_chose_and_tried_is_in_the_document_without_the_rest_of_its_result():
+    records = {"merged/tuned": merge_record("search", **SEARCH), "merged/ties": merge_record()}
+    assert searches(records) == {"merged/tuned": SEARCH}
+
+
+def test_what_merges_warned_of_is_told_of_the_models_that_are_reported():
+    records = {
+        "merged/a": merge_record(warnings=["Rank 16 keeps 0.640.", "One more."]),
+        "merged/b": merge_record("search", warnings=["Rank 16 keeps 0.640."]),
+        "merged/c": merge_record(warnings=["Not reported."]),
+        "merged/old": merge_record(),
+        "adapter/de": {"kind": "adapter", "result": {}},
+    }
+    assert merge_notes(["base", "adapter/de", "merged/a", "merged/b", "merged/old"], records) == [
+        "merged/a: Rank 16 keeps 0.640.",
+        "merged/a: One more.",
+        "merged/b: Rank 16 keeps 0.640.",
+    ]
 
 
 # --- tables ----------------------------------------------------------------------------------------------
@@ -294,6 +343,32 @@ def test_each_languages_own_adapter_is_one_row_scored_on_its_language():
     assert table.rows[1] == ("each language's own adapter", "0.750", "0.500", "0.625")
     assert table.rows[2][0] == "merged/ties  <- selected"
     assert table.strong == {(1, 1), (1, 2), (2, 2)}
+
+
+def test_a_searchs_choice_is_a_sentence_below_the_quality():
+    document = quality_document(searches={"merged/tuned": SEARCH}, notes=["And a note."])
+    assert quality(document).notes == (
+        "merged/tuned: of 2 merges tried on validation rows the best (accuracy 0.812) has scale 0.31; "
+        "density 0.2; weights de 1.5, en 0.25.",
+        "And a note.",
+    )
+    alike = {**SEARCH, "chosen": TRIALS[0]}
+    (sentence, _) = quality({**document, "searches": {"merged/tuned": alike}}).notes
+    assert sentence.endswith("(accuracy 0.750) has scale 0.5; density 1.")
+
+
+def test_a_search_and_the_analysis_have_their_lines_in_a_plan():
+    steps = [
+        {"name": name, "kind": kind, "status": "run", "why": "new", "estimated_wall_s": seconds}
+        for name, kind, seconds in (
+            ("merged/tuned", "search", 90.0),
+            ("merged/ties", "merged", 1.0),
+            ("analysis", "analysis", None),
+        )
+    ]
+    table = planned({"steps": steps, "totals": [], "phase": "setup"})
+    assert [row[0] for row in table.rows] == ["merged/ties", "merged/tuned", "analysis"]
+    assert [row[3] for row in table.rows] == ["1.0 s", "1 min 30 s", "0.0 s"]
 
 
 def test_without_scores_there_is_no_quality_table():

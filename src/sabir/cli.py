@@ -148,6 +148,10 @@ def show(
             "--compare", metavar="A B", help="two models on the same test rows, as merged/ties base"
         ),
     ] = None,
+    analysis: Annotated[
+        bool,
+        typer.Option("--analysis", help="how the languages' adapters relate: norms, cosines, signs, energy"),
+    ] = False,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
@@ -162,7 +166,11 @@ def show(
     for wanted, table in ((scores, matrix), (steps, ran), (compare, compared)):
         if wanted:
             _print_table(table(document))
-    if not (scores or steps or compare):
+    if analysis and document["analysis"]:
+        _print_analysis(document["analysis"])
+    elif analysis:
+        _say("The adapters were not analyzed yet: that takes two languages and a merge, and a run.")
+    if not (scores or steps or compare or analysis):
         _print_results(document)
     if document["pending"]:
         _say(f"{document['pending']} steps are missing or out of date. See why: sabir plan {config}")
@@ -290,11 +298,14 @@ def _merged(document: Mapping[str, Any]) -> str:
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="methods, spaces, recipes, tasks, metrics or backends")
+        str,
+        typer.Argument(
+            metavar="WHAT", help="methods, spaces, dialects, recipes, presets, tasks, metrics or backends"
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """List methods, spaces, recipes, tasks, metrics or backends, with their settings and sources."""
+    """List what a config can name, with settings and sources."""
     from sabir.report.catalogue import entries, table
 
     found = entries(what)

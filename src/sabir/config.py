@@ -14,20 +14,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sabir.catalog import Entry, did_you_mean
 from sabir.errors import raise_all
 from sabir.languages import LANGUAGE_FORM, LanguageConfig, LoraConfig, read_languages, resolved
-from sabir.settings import Range, Reader, Text, expected, parse_overrides, shown
+from sabir.settings import Filled, Range, Reader, Text, expected, parse_overrides, shown
 from sabir.strict_yaml import KeyPath, load, read_text
 
+if TYPE_CHECKING:
+    from sabir.merging.recipe import Recipe
+    from sabir.work.search import Space
+
 Scalar = str | int | float | bool
+Value = Scalar | Mapping[str, Any]  # a mapping is a value by module: {depth: [0.2, 1.0]}, {"*.mlp.*": 0.5}
 
 DEFAULT_MERGES = ("average", "ties", "ties-knots")
 """The recipes tried, with their recommended settings, when a config names none."""
 
-MAX_MEMBERS = 500  # a grid beyond it is a slip: every member is merged and scored
+MAX_MEMBERS = 500  # a grid or budget beyond it is a slip: every member is merged and scored
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,68 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """An optimiser that looks for the settings and weights an entry leaves open, on the validation split.
+
+    Args:
+        method: of Optuna: its tree-structured Parzen estimator, Gaussian process, or chance.
+        budget: merges that are made and scored.
+        over: the settings to look for ("scale", "density", "weights", ...); None: all that are open.
+    """
+
+    method: Literal["tpe", "gp", "random"] = "tpe"
+    budget: Annotated[int, Range(ge=1, le=MAX_MEMBERS)] = 30
+    seed: Annotated[int, Range(ge=0)] = 0
+    over: Annotated[tuple[Text, ...], Filled()] | None = None
+
+
+@dataclass(frozen=True)
 class MergeConfig:
-    """One entry of `merges`: a recipe by name, or a method; space, weights and rank where they differ."""
+    """One entry of `merges`: a recipe by name, or a method; what follows where it differs.
+
+    A setting or a weight may be a value by module. With `search`, `settings` and `weights` are those that are
+    fixed.
+    """
 
     name: str
     recipe: str | None
     method: str | None
     space: str | None
-    settings: Mapping[str, Scalar | Grid]
-    weights: Mapping[str, float] | None  # by language
-    rank: int | Literal["exact"] | None
+    settings: Mapping[str, Value | Grid]
+    weights: Mapping[str, Value] | None  # by language
+    rank: int | Literal["exact", "serve", "fold"] | None
+    dialect: str | None = None
+    dtype: str | None = None
+    search: SearchConfig | None = None
+
+    def made(self, settings: Mapping[str, Any], where: str = "") -> Recipe:
+        """The recipe of this entry with these settings. Raises InputError for what does not go together."""
+        from sabir.merging.recipe import make_recipe
+
+        return make_recipe(
+            self.recipe or self.method or "",
+            space=self.space,
+            settings=settings,
+            weights=self.weights,
+            rank=self.rank,
+            dialect=self.dialect,
+            dtype=self.dtype,
+            where=where or f"merges.{self.name}",
+        )
+
+    def space_of_search(self, languages: Collection[str], where: str = "") -> Space:
+        """What its search looks for, and where it starts. Raises InputError when that is nothing or unknown."""
+        from sabir.work.search import open_space
+
+        assert self.search is not None
+        where = where or f"merges.{self.name}"
+        return open_space(
+            self.made(self.settings, where),
+            list(languages),
+            fixed=[*self.settings, *([] if self.weights is None else ["weights"])],
+            over=self.search.over,
+            where=f"{where}.search",
+        )
 
 
 @dataclass(frozen=True)
@@ -63,7 +120,7 @@ class Member:
     """One merge to make: the name of the model and the settings it has there."""
 
     name: str
-    settings: Mapping[str, Scalar]
+    settings: Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -262,63 +319,144 @@ def _check_task(name: str, settings: Mapping[str, Any], where: str) -> None:
 
 # --- merges ----------------------------------------------------------------------------------------------
 
+_OWN_KEYS = ("recipe", "method", "space", "weights", "rank", "dialect", "dtype", "search")
+_PRESET_KEYS = ("preset", "rank", "dtype")
+_RANK = Annotated[int, Range(ge=1)] | Literal["exact", "serve", "fold"] | None
+
 
 def _merges(reader: Reader, given: Mapping[str, Any], languages: Collection[str]) -> dict[str, MergeConfig]:
-    if given.get("merges") is None:
+    merges = given.get("merges")
+    if merges is None:
         return {name: _default_merge(name) for name in DEFAULT_MERGES}
-    written = reader.mapping(given, ("merges",))
-    read = {name: _merge(reader, name, written, languages) for name in written}
-    return {name: merge for name, merge in read.items() if merge is not None}
+    if isinstance(merges, str):
+        merges = [merges]
+    if isinstance(merges, list):
+        merges = _by_own_names(reader, merges)
+    else:
+        merges = reader.mapping(given, ("merges",))
+    read: dict[str, MergeConfig] = {}
+    for name in merges:
+        for merge in _entry(reader, name, merges, languages):
+            if merge.name != name and (merge.name in read or merge.name in merges):
+                fix = "Give your own entry another name."
+                reader.wrong(("merges", name), f"its preset has a merge named {merge.name!r} too.", fix)
+            read[merge.name] = merge
+    return read
 
 
-def _merge(
+def _by_own_names(reader: Reader, names: Sequence[Any]) -> dict[str, Any]:
+    """A list of recipes and presets, each under its own name."""
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            fix = "A list holds names; write settings as `name: {method: ties, density: 0.5}`."
+            reader.wrong(("merges", place), f"{shown(name)} is no name of a recipe.", fix)
+        elif name in names[:place]:
+            reader.wrong(("merges", place), f"{name!r} stands there twice.", "Keep one of the two.")
+    return {name: name for name in names if isinstance(name, str)}
+
+
+def _entry(
     reader: Reader, name: str, merges: Mapping[str, Any], languages: Collection[str]
-) -> MergeConfig | None:
+) -> list[MergeConfig]:
+    """The merges that one entry stands for: one, or the rows of a preset."""
     path: KeyPath = ("merges", name)
-    before = len(reader.errors)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         reader.wrong(path, f"{shown(name)} cannot name a merge.", "Use letters, digits, - and _.")
     given = merges[name]
     if isinstance(given, str):
-        given = {"recipe": given}
+        given = {"preset" if _is_preset(given) else "recipe": given}
     elif given is not None and not isinstance(given, dict):
         reader.mapping(merges, path)
-        return None
+        return []
     given = given or {}
+    if "preset" in given:
+        return _preset(reader, given, path, languages)
+    merge = _merge(reader, name, given, path, languages)
+    return [] if merge is None else [merge]
+
+
+def _is_preset(name: str) -> bool:
+    from sabir.merging.recipe import PRESETS, RECIPES
+
+    return name in PRESETS and name not in RECIPES
+
+
+def _preset(
+    reader: Reader, given: Mapping[str, Any], path: KeyPath, languages: Collection[str]
+) -> list[MergeConfig]:
+    """The rows of a published set of merges, each an entry of its own."""
+    from sabir.merging.recipe import PRESETS
+
+    reader.refuse_unknown(given, _PRESET_KEYS, path, "a preset")
+    preset = reader.one(given, "preset", Text, path, None)
+    if preset not in PRESETS:
+        if preset is not None:
+            fix = f"Known are: {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}"
+            reader.wrong((*path, "preset"), f"no such preset: {preset!r}.", fix)
+        return []
+    rank = reader.one(given, "rank", _RANK, path, None)
+    dtype = reader.one(given, "dtype", Text, path, None)
+    merges = []
+    for name, (recipe, settings, choices) in PRESETS[preset].items():
+        values = {k: Grid(tuple(v)) if isinstance(v, list | tuple) else v for k, v in settings.items()}
+        merge = MergeConfig(
+            name, recipe, None, None, values, None, rank, dialect=choices.get("dialect"), dtype=dtype
+        )
+        if (checked := _checked_merge(reader, merge, path, languages)) is not None:
+            merges.append(checked)
+    return merges
+
+
+def _merge(
+    reader: Reader, name: str, given: Mapping[str, Any], path: KeyPath, languages: Collection[str]
+) -> MergeConfig | None:
+    before = len(reader.errors)
     if ("recipe" in given) == ("method" in given):
         found = "recipe: and method: are both given." if given else "nothing is given."
         found = "neither recipe: nor method: is given." if given and "recipe" not in given else found
         fix = f"Write one, such as `{name}: {{method: ties}}`; see `sabir list recipes`."
         reader.wrong(path, found, fix)
+    settings = _merge_settings(reader, given, path)
+    search = None
+    if given.get("search") is not None:
+        search = reader.section(SearchConfig(), given, (*path, "search"))
+        for key in (key for key, value in settings.items() if isinstance(value, Grid)):
+            fix = "Leave the setting out, so that the search looks for it, or leave out search:."
+            reader.wrong((*path, key), "a grid and a search do not go together.", fix)
     merge = MergeConfig(
         name=name,
         recipe=reader.one(given, "recipe", Text, path, None),
         method=reader.one(given, "method", Text, path, None),
         space=reader.one(given, "space", Text, path, None),
-        settings=_merge_settings(reader, given, path),
+        settings=settings,
         weights=_weights(reader, given, path, languages),
-        rank=reader.one(given, "rank", Annotated[int, Range(ge=1)] | Literal["exact"] | None, path, None),
+        rank=reader.one(given, "rank", _RANK, path, None),
+        dialect=reader.one(given, "dialect", Text, path, None),
+        dtype=reader.one(given, "dtype", Text, path, None),
+        search=search,
     )
     if len(reader.errors) > before:
         return None
     return _checked_merge(reader, merge, path, languages)
 
 
-def _merge_settings(reader: Reader, given: Mapping[str, Any], path: KeyPath) -> dict[str, Scalar | Grid]:
-    settings: dict[str, Scalar | Grid] = {}
+def _merge_settings(reader: Reader, given: Mapping[str, Any], path: KeyPath) -> dict[str, Value | Grid]:
+    settings: dict[str, Value | Grid] = {}
     for name, value in given.items():
         at = (*path, name)
-        if name in ("recipe", "method", "space", "weights", "rank"):
+        if name in _OWN_KEYS:
             continue
-        if isinstance(value, dict) and list(value) == ["grid"]:
+        if isinstance(value, dict) and "grid" in value:
             values = value["grid"]
-            if not isinstance(values, list) or not values or not all(isinstance(v, Scalar) for v in values):
+            if len(value) > 1:
+                reader.wrong(at, "a grid stands alone.", "Write {grid: [0.2, 0.5]} and nothing else.")
+            elif not isinstance(values, list) or not values or not all(isinstance(v, Scalar) for v in values):
                 reader.wrong(at, f"{shown(values)} is no grid.", "Expected values: {grid: [0.2, 0.5]}.")
             elif len(set(values)) < len(values):
                 reader.wrong(at, f"{shown(values)} names a value twice.", "Keep one of the two.")
             else:
                 settings[name] = Grid(tuple(values))
-        elif isinstance(value, Scalar):
+        elif isinstance(value, Scalar) or (isinstance(value, dict) and value):
             settings[name] = value
         else:
             fix = "To try several, write {grid: [0.2, 0.5]}."
@@ -328,12 +466,13 @@ def _merge_settings(reader: Reader, given: Mapping[str, Any], path: KeyPath) -> 
 
 def _weights(
     reader: Reader, given: Mapping[str, Any], path: KeyPath, languages: Collection[str]
-) -> dict[str, float] | None:
+) -> dict[str, Value] | None:
     if given.get("weights") is None:
         return None
     path = (*path, "weights")
     written = reader.mapping(given, path)
-    return reader.settings(written, dict.fromkeys(languages, float), path, "'weights'")
+    hints = {name: Any if isinstance(written.get(name), dict) else float for name in languages}
+    return reader.settings(written, hints, path, "'weights'")
 
 
 def _checked_merge(
@@ -344,33 +483,38 @@ def _checked_merge(
     if count > MAX_MEMBERS:
         reader.wrong(path, f"its grid has {count} members.", f"At most {MAX_MEMBERS} are tried in one run.")
         return None
-    before = len(reader.errors)
-    taken: dict[tuple[str, Scalar], Scalar] = {}
+    wrong = False
+    taken: dict[str, Value] = {}
+    points: dict[tuple[str, Scalar], Scalar] = {}
     for member in members(merge):
-        check = partial(_check_recipe, merge, member.settings, languages)
-        if checked := reader.attempt(check, path):
-            taken |= {(name, value): checked[name] for name, value in member.settings.items()}
-    if len(reader.errors) > before:
+        checked = reader.attempt(partial(_check_recipe, merge, member.settings, languages), path)
+        if checked is None:
+            wrong = True
+            continue
+        taken |= checked
+        for name, value in merge.settings.items():
+            if isinstance(value, Grid):
+                points[name, member.settings[name]] = checked[name]  # type: ignore[index, assignment]
+    if merge.search is not None and languages and not wrong:
+        wrong = reader.attempt(partial(merge.space_of_search, languages), path) is None
+    if wrong:
         return None
     settings = {
-        name: Grid(tuple(taken[name, one] for one in value.values))
+        name: Grid(tuple(points[name, one] for one in value.values))
         if isinstance(value, Grid)
-        else taken[name, value]
+        else taken[name]
         for name, value in merge.settings.items()
     }
     return replace(merge, settings=settings)
 
 
 def _check_recipe(
-    merge: MergeConfig, settings: Mapping[str, Scalar], languages: Collection[str], where: str
-) -> Mapping[str, Scalar]:
+    merge: MergeConfig, settings: Mapping[str, Value], languages: Collection[str], where: str
+) -> Mapping[str, Value]:
     """Hold one member against the catalogues of merging; its settings with the types the method declares."""
-    from sabir.merging.recipe import adapter_weights, make_recipe
+    from sabir.merging.recipe import adapter_weights
 
-    name = merge.recipe or merge.method or ""
-    recipe = make_recipe(
-        name, space=merge.space, settings=settings, weights=merge.weights, rank=merge.rank, where=where
-    )
+    recipe = merge.made(settings, where)
     if languages:
         adapter_weights(recipe, list(languages), where)
     return recipe.settings

@@ -2,6 +2,8 @@
 
     data/<language> -> adapter/<language> -> merged/<recipe> -> outputs -> scores -> select -> comparisons
 
+A merge whose settings are searched stands on the validation rows too; the analysis of the adapters on nothing else.
+
 What stands on the selection (the test answers of a grid's best member, the comparisons) is planned when the
 selection is known; until then it is listed as `later`.
 """
@@ -13,11 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sabir.catalog import non_default
-from sabir.config import Config, LoraConfig, MergeConfig, members
+from sabir.config import Config, LoraConfig, MergeConfig, SearchConfig, members
 from sabir.engine.steps import Graph, Part, Step
 from sabir.errors import InputError, raise_all
 from sabir.facts import Facts
-from sabir.merging.recipe import make_recipe
 
 OWN = "adapter/<language>"  # in a comparison: each language's own adapter
 PRELOAD = "sabir.work.preload"  # torch, transformers, peft
@@ -28,11 +29,13 @@ PRIORITY = {
     "adapter": 1,
     "adopted": 1,
     "merged": 2,
-    "outputs": 3,
-    "scores": 4,
-    "macro": 5,
-    "select": 6,
-    "judge": 7,
+    "search": 3,
+    "outputs": 4,
+    "scores": 5,
+    "macro": 6,
+    "select": 7,
+    "judge": 8,
+    "analysis": 9,
 }
 
 # Raise a version when the same settings and inputs give another result.
@@ -40,13 +43,16 @@ VERSIONS = {
     "data": 1,
     "adapter": 1,
     "adopted": 1,
-    "merged": 1,
+    "merged": 2,
+    "search": 1,
     "outputs": 1,
     "scores": 1,
     "macro": 1,
     "select": 1,
     "judge": 1,
+    "analysis": 1,
 }
+SEARCHES_BY = ("merged", "outputs", "scores")  # what a search does itself: it runs again with their versions
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ class _Planner:
                 steps.append(step)
                 candidates.setdefault(merge.name, []).append(name)
         everyone = [name for names in candidates.values() for name in names]
+        if everyone and len(self.languages) > 1:
+            steps.append(self.analysis())
         for model in everyone:
             steps += self.evaluation(model, "valid")
         later: list[Later] = []
@@ -210,15 +218,11 @@ class _Planner:
         )
 
     def merged(self, merge: MergeConfig) -> Iterator[tuple[str, Step]]:
+        if merge.search is not None:
+            step = self.searched(merge, merge.search)
+            yield step.name, step
+            return
         for member in members(merge):
-            recipe = make_recipe(
-                merge.recipe or merge.method or "",
-                space=merge.space,
-                settings=member.settings,
-                weights=merge.weights,
-                rank=merge.rank,
-                where=f"merges.{merge.name}",
-            )
             yield (
                 member.name,
                 Step(
@@ -226,15 +230,64 @@ class _Planner:
                     kind="merged",
                     run="sabir.work.merge:merge_step",
                     version=VERSIONS["merged"],
-                    settings=recipe.identity(),
-                    deps={language: f"adapter/{language}" for language in self.languages},
-                    args={"base": self.base},
+                    settings=merge.made(member.settings).identity(),
+                    deps=self.own_adapters(),
+                    args=self.merging(),
                     batch="merged",
                     size=float(len(self.languages)),
                     priority=PRIORITY["merged"],
                     preload=PRELOAD,
                 ),
             )
+
+    def searched(self, merge: MergeConfig, search: SearchConfig) -> Step:
+        """The step that finds the open settings of a merge; its folder is the best merge's."""
+        rows = {f"rows/{language}": Part(f"data/{language}", "valid") for language in self.languages}
+        characters = sum(self.facts.rows[language].characters["valid"] for language in self.languages)
+        return Step(
+            name=f"merged/{merge.name}",
+            kind="search",
+            run="sabir.work.search:search",
+            version=VERSIONS["search"],
+            settings={
+                "recipe": merge.made(merge.settings).identity(),
+                "search": {"method": search.method, "budget": search.budget, "seed": search.seed},
+                "space": merge.space_of_search(self.languages).identity(),
+                "base": self.facts.base.identity,
+                "metric": self.metric,
+                "labels": list(self.facts.task.labels),
+                "decoding": self.decoding(),
+                "max_length": {
+                    language: self.config.languages[language].lora.max_length for language in self.languages
+                },
+                "words": {language: self.words(language) for language in sorted(self.languages)},
+                "versions": {kind: VERSIONS[kind] for kind in SEARCHES_BY},
+            },
+            deps={**self.own_adapters(), **rows},
+            args={**self.merging(), "batch_size": self.config.evaluate.batch_size},
+            size=float(search.budget * characters),
+            priority=PRIORITY["search"],
+            preload=PRELOAD,
+            resumable=True,
+        )
+
+    def own_adapters(self) -> dict[str, str | Part]:
+        return {language: f"adapter/{language}" for language in self.languages}
+
+    def merging(self) -> dict[str, Any]:
+        """What every merge needs and is none of its identity; `kept` holds facts about single adapters."""
+        return {"base": self.base, "kept": str(self.config.run.store / "kept")}
+
+    def analysis(self) -> Step:
+        return Step(
+            name="analysis",
+            kind="analysis",
+            run="sabir.work.analysis:analysis",
+            version=VERSIONS["analysis"],
+            deps=self.own_adapters(),
+            priority=PRIORITY["analysis"],
+            preload=PRELOAD,
+        )
 
     def evaluation(self, model: str, split: str) -> Iterator[Step]:
         for language in self.languages:
@@ -273,10 +326,6 @@ class _Planner:
         }
 
     def outputs(self, model: str, language: str, split: str) -> Step:
-        task = self.facts.task
-        decoding: dict[str, Any] = {"labels": list(task.labels)}
-        if task.answer == "text":
-            decoding = {"max_new_tokens": task.max_new_tokens}
         lora = self.config.languages[language].lora
         deps: dict[str, str | Part] = {"rows": Part(f"data/{language}", split)}
         if model != "base":
@@ -290,9 +339,8 @@ class _Planner:
             settings={
                 "base": self.facts.base.identity,
                 "language": language,
-                "answer": task.answer,
                 "max_length": lora.max_length,
-                **decoding,
+                **self.decoding(),
             },
             deps=deps,
             args={"base": self.base, "split": split, "batch_size": self.config.evaluate.batch_size},
@@ -301,6 +349,13 @@ class _Planner:
             priority=PRIORITY["outputs"],
             preload=PRELOAD,
         )
+
+    def decoding(self) -> dict[str, Any]:
+        """How answers are found: the likeliest label, or a text of some length."""
+        task = self.facts.task
+        if task.answer == "text":
+            return {"answer": task.answer, "max_new_tokens": task.max_new_tokens}
+        return {"answer": task.answer, "labels": list(task.labels)}
 
     def scores(self, model: str, language: str, split: str) -> Step:
         return Step(
@@ -376,7 +431,7 @@ def _refuse_twins(graph: Graph) -> None:
         if step.kind == "data":
             one, other = (name.replace("data/", "data.") for name in (twin, step.name))
             errors.append(InputError(other, f"has the same rows as {one}.", "Give each language its own."))
-        elif step.kind == "merged":
+        elif step.kind in ("merged", "search"):
             one, other = (name.replace("merged/", "merges.") for name in (twin, step.name))
             errors.append(InputError(other, f"is the same merge as {one}.", "Keep one of the two."))
     raise_all(errors)

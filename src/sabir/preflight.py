@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sabir.catalog import did_you_mean
-from sabir.config import Config
+from sabir.config import Config, MergeConfig, members
 from sabir.errors import InputError
 from sabir.facts import Facts
-from sabir.lora.files import (
-    Adapter,
-    base_linear_shapes,
-    check_fits,
-    check_mergeable,
-    check_supported,
-    open_adapter,
-)
+from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported
+from sabir.lora.files import Adapter, open_adapter
 from sabir.work.bases import EMBEDDED, is_hub_name, max_positions
 from sabir.work.prepare import Summary
 from sabir.work.sources import SHOWN
@@ -34,23 +28,20 @@ class Findings:
     warnings: tuple[str, ...]
 
 
-def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int) -> Findings:
+def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int, to_fold: int = 0) -> Findings:
     """Hold config, rows, base, adapters and disk against each other; without the base's folder, what can be.
 
     Args:
-        to_train, to_merge: how many adapters and merges are not in the store yet (for the disk).
+        to_train, to_merge, to_fold: how many adapters, merged adapters and whole models are not in the store
+            yet (for the disk).
     """
-    errors = _metrics(config, facts) + _baseline(config, facts)
+    errors = _metrics(config, facts) + _baseline(config, facts) + _searches(config)
     if facts.base_folder is not None:
         shapes = base_linear_shapes(facts.base_folder)
         errors += _lengths(config, facts, facts.base_folder)
-        wrong_targets = _targets(config, shapes)
-        errors += wrong_targets
-        wrong_adapters = _adapters(config, facts, shapes)
-        errors += wrong_adapters
-        if config.merges and not wrong_targets and not wrong_adapters:
-            errors += _same_modules(config, shapes)
-        errors += _disk(config, shapes, to_train, to_merge)
+        errors += _targets(config, shapes)
+        errors += _adapters(config, facts, shapes)
+        errors += _disk(config, facts.base_folder, shapes, to_train, to_merge, to_fold)
     return Findings(tuple(errors), tuple(_warnings(config, facts)))
 
 
@@ -81,6 +72,19 @@ def _baseline(config: Config, facts: Facts) -> list[InputError]:
         return []
     fix = "Write baseline: none, or give a language train: rows."
     return [InputError("baseline", "is combined, and no language has training rows.", fix)]
+
+
+def _searches(config: Config) -> list[InputError]:
+    """Searches without their optimiser; found here, because it is looked for only where it is needed."""
+    from sabir.work.search import check_installed
+
+    for merge in config.merges.values():
+        if merge.search is not None:
+            try:
+                check_installed(f"merges.{merge.name}.search")
+            except InputError as error:
+                return [error]
+    return []
 
 
 def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
@@ -209,6 +213,7 @@ def _adapters(config: Config, facts: Facts, shapes: dict[str, tuple[int, int]]) 
             check_supported(adapter, where=f"data.{language}.adapter")
             check_fits(adapter, shapes, where=f"data.{language}.adapter")
             _check_base(adapter, config, where=f"data.{language}.adapter")
+            _check_whole_modules(adapter, config, where=f"data.{language}.adapter")
             opened[language] = adapter
         except InputError as error:
             errors.extend(error.problems())  # type: ignore[arg-type]
@@ -231,48 +236,34 @@ def _check_base(adapter: Adapter, config: Config, *, where: str) -> None:
         )
 
 
-def _same_modules(config: Config, shapes: dict[str, tuple[int, int]]) -> list[InputError]:
-    """Adapters that could not be merged after their training, because they adapt different modules."""
-    modules = {language: _modules(config, language, shapes) for language in config.languages}
-    first, *others = modules
-    errors = []
-    for language in others:
-        only = sorted(modules[first] ^ modules[language])
-        if only:
-            owner = first if only[0] in modules[first] else language
-            errors.append(
-                InputError(
-                    f"data.{first} and data.{language}",
-                    f"their adapters differ in the modules they adapt ({only[0]} is only in {owner}'s), "
-                    "so they cannot be merged.",
-                    "Set the same lora.targets for all; they must be those of an adapter you bring.",
-                )
-            )
-    return errors
-
-
-def _modules(config: Config, language: str, shapes: dict[str, tuple[int, int]]) -> frozenset[str]:
-    """The modules a language's adapter has, or will have when it is trained."""
-    settings = config.languages[language]
-    if settings.adapter is not None:
-        return frozenset(open_adapter(settings.adapter).modules)
-    targets = settings.lora.targets
-    if isinstance(targets, str):  # all linear layers: matrices inside the numbered blocks
-        return frozenset(name for name in shapes if any(part.isdigit() for part in name.split(".")))
-    return frozenset(
-        name for name in shapes if any(name == one or name.endswith(f".{one}") for one in targets)
-    )
+def _check_whole_modules(adapter: Adapter, config: Config, *, where: str) -> None:
+    """Refuse what an adapter trained whole where other languages' adapters, trained here, will have no such thing."""
+    trained = [language for language, settings in config.languages.items() if settings.adapter is None]
+    if adapter.saved and trained and config.merges:
+        raise InputError(
+            where,
+            f"has {min(adapter.saved)!r} of modules_to_save, and the adapter of {trained[0]}, trained here, has "
+            "none, so they cannot be merged.",
+            "Bring adapters for all languages, or one without modules_to_save.",
+        )
 
 
 def _disk(
-    config: Config, shapes: dict[str, tuple[int, int]], to_train: int, to_merge: int
+    config: Config,
+    base: Path,
+    shapes: dict[str, tuple[int, int]],
+    to_train: int,
+    to_merge: int,
+    to_fold: int,
 ) -> list[InputError]:
     per_rank = 4 * sum(rows + columns for rows, columns in shapes.values())
     rank = max(lora.rank for lora in [config.lora, *(one.lora for one in config.languages.values())])
     adapter = rank * per_rank
     checkpoints = 2 * 3 * adapter  # two kept, each with two moments of the optimizer
     merged = len(config.languages) * adapter
-    needed = to_train * (adapter + checkpoints) + to_merge * merged + SPARE_BYTES
+    stored = sum(path.stat().st_size for path in base.glob("*.safetensors"))
+    folded = max(stored, 4 * sum(rows * columns for rows, columns in shapes.values()))  # float32 at most
+    needed = to_train * (adapter + checkpoints) + to_merge * merged + to_fold * folded + SPARE_BYTES
     place = config.run.store
     while not place.exists():
         place = place.parent
@@ -293,7 +284,9 @@ FEW_ROWS = 50  # with fewer, a 95 % interval of an accuracy is wider than some 0
 
 
 def _warnings(config: Config, facts: Facts) -> list[str]:
-    found = []
+    found = [
+        f"merges.{merge.name}: {sentence}" for merge in config.merges.values() for sentence in _simpler(merge)
+    ]
     if config.baseline == "combined" and facts.adapters:
         names = ", ".join(facts.adapters)
         found.append(
@@ -314,6 +307,13 @@ def _warnings(config: Config, facts: Facts) -> list[str]:
     ]
     if few:
         found.append(f"data: few rows, so intervals will be wide: {', '.join(few)}.")
+    by_content: dict[str, str] = {}
+    for language, digest in facts.adapters.items():
+        first = by_content.setdefault(digest, language)
+        if first != language:
+            found.append(
+                f"data.{language}.adapter: is the same adapter as data.{first}'s, so it counts twice in every merge."
+            )
     for language in facts.adapters:
         path = config.languages[language].adapter
         named = open_adapter(path).base_model if path else None
@@ -324,3 +324,11 @@ def _warnings(config: Config, facts: Facts) -> list[str]:
                 "but only you can know that it is the same model."
             )
     return found
+
+
+def _simpler(merge: MergeConfig) -> list[str]:
+    """What is said of members that equal a simpler merge, each sentence once."""
+    if merge.search is not None:
+        return []
+    said = (merge.made(member.settings).equivalent for member in members(merge))
+    return list(dict.fromkeys(sentence for sentence in said if sentence))

@@ -16,11 +16,13 @@ WORDS = {
     "adapter": "train",
     "adopted": "copy adapter",
     "merged": "merge",
+    "search": "search",
     "outputs": "answer",
     "scores": "score",
     "macro": "score",
     "select": "select",
     "judge": "compare",
+    "analysis": "analyze",
 }
 
 

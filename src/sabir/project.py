@@ -28,10 +28,12 @@ from sabir.plan import OWN, Plan, Stale, combined_step, comparison, plan
 from sabir.report.costs import Rates
 from sabir.report.documents import (
     ledger_entry,
+    merge_notes,
     plan_document,
     predicted_baseline,
     remembered_statuses,
     score_rows,
+    searches,
     step_rows,
 )
 
@@ -170,7 +172,7 @@ class Project:
             lock.write(self.config.path, facts.base)
             results: list[Result] = []
             try:
-                while state.missing and not any(result.failed or result.interrupted for result in results):
+                while _goes_on(state, results):
                     listener.planned(state.assessments)
                     results.append(
                         run(
@@ -240,7 +242,7 @@ class Project:
             texts,
             task=facts.task,
             base=facts.base_folder,
-            adapter=self.store.folder(state.assessments[selected].fingerprint),
+            model=self.store.folder(state.assessments[selected].fingerprint),
             max_length=self.config.lora.max_length,
             batch_size=self.config.evaluate.batch_size,
             device=self._slots()[0].device,
@@ -298,9 +300,15 @@ class Project:
         """Warnings of the preflight; its errors are raised."""
         from sabir.preflight import inspect
 
-        kinds = [assessment.step.kind for assessment in state.missing]
+        steps = [assessment.step for assessment in state.missing]
+        recipes = [s.settings.get("recipe", s.settings) for s in steps if s.kind in ("merged", "search")]
+        folded = sum(recipe.get("rank") == "fold" for recipe in recipes)
         findings = inspect(
-            self.config, facts, to_train=kinds.count("adapter"), to_merge=kinds.count("merged")
+            self.config,
+            facts,
+            to_train=sum(step.kind == "adapter" for step in steps),
+            to_merge=len(recipes) - folded,
+            to_fold=folded,
         )
         raise_all(findings.errors)
         return list(findings.warnings)
@@ -329,6 +337,8 @@ class Project:
         entries = ledger.runs(self.store)
         entry = next((entry for entry in reversed(entries) if entry["id"] == run_id), None)
         comparisons = state.records.get("comparisons")
+        analysis = state.records.get("analysis")
+        pinned = [f"{name}: {a.why}." for name, a in state.assessments.items() if a.step.pinned]
         return {
             "run": {"id": run_id, "phase": phase, "languages_changed": changed},
             "steps": step_rows(
@@ -342,7 +352,9 @@ class Project:
             "store": str(self.store.path),
             "metric": self.config.select.metric or _first_metric(state),
             "languages": list(self.config.languages),
-            "notes": [f"{name}: {a.why}." for name, a in state.assessments.items() if a.step.pinned],
+            "notes": pinned + merge_notes(state.plan.reported, state.records),
+            "searches": searches(state.records),
+            "analysis": analysis["result"] if analysis else None,
             "pending": len(state.missing),
         }
 
@@ -450,6 +462,15 @@ def _writing(store: Store) -> Iterator[None]:
             f"cannot be written ({error.strerror}).",
             "Free some space or point run.store elsewhere; what is in the store stays.",
         ) from error
+
+
+def _goes_on(state: State, results: Sequence[Result]) -> bool:
+    """Whether there is more to do: a step that failed and on which nothing stands keeps nobody waiting."""
+    failed = {name for result in results for name in result.failed}
+    broken = any(failure.blocked for result in results for failure in result.failed.values())
+    if broken or any(result.interrupted for result in results):
+        return False
+    return any(assessment.step.name not in failed for assessment in state.missing)
 
 
 def _raise_failure(results: Iterable[Result]) -> None:

@@ -293,7 +293,8 @@ def expected(hint: Any) -> str:
     if origin is Literal:
         return _either([shown(one) for one in args])
     if origin in (Union, types.UnionType):
-        return _either([expected(one) for one in args if one is not type(None)])
+        named = [one for one in args if one is not type(None)]
+        return _either([word for one in named for word in _alternatives(one)])
     if origin in (list, tuple, Sequence):
         inner = expected(args[0]) if args else "a value"
         return f"a list of {_PLURALS[inner]}" if inner in _PLURALS else f"a list, each {inner}"
@@ -343,6 +344,10 @@ def _repair(value: Any, hint: Any) -> str:
 
 
 _MEANT = {"yes": "true", "on": "true", "no": "false", "off": "false", "gpu": "cuda"}
+
+
+def _alternatives(hint: Any) -> list[str]:
+    return [shown(one) for one in get_args(hint)] if get_origin(hint) is Literal else [expected(hint)]
 
 
 def _choices(hint: Any) -> list[Any]:

@@ -49,6 +49,8 @@ merges:
   average: average
   ties: {method: ties, density: 1.0, scale: {grid: [0.5, 1.0]}}
   ties-knots: {method: ties, space: knots, density: 1.0, scale: {grid: [0.5, 1.0]}}
+  # tuned: {method: ties, space: knots, search: {budget: 30}}     # pip install 'sabir[search]'
+  # whole: {method: ties, density: 0.2, rank: fold}               # a model of its own in place of an adapter
 
 select: {by: macro_mean}
 

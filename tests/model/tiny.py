@@ -53,7 +53,7 @@ def save_adapter(folder: Path, base: Path, *, seed: int, rank: int = 2, size: fl
     """A PEFT adapter that changes every linear module of a base, written by hand."""
     from safetensors.torch import save_file
 
-    from sabir.lora.files import base_linear_shapes
+    from sabir.lora.checks import base_linear_shapes
 
     generator = torch.Generator().manual_seed(seed)
     tensors = {}

@@ -359,7 +359,7 @@ def merge_dense(
         if not any(d.any() for d in present.values()):  # no direction at all: zero, in every space
             present = {name: d for name, d in present.items() if space == "delta"}
         if present:
-            left[m], stacks[m], right[m] = SPACES[space](present, rank[m] if rank else None)
+            left[m], stacks[m], right[m] = SPACES[space](present, (rank or {}).get(m))
 
     if method in ("ties", "magnitude"):
         stacks = _trimmed(stacks, at["density"], said["trim_over"])

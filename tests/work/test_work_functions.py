@@ -111,7 +111,7 @@ def test_predict_answers_as_the_outputs_step_does(data, adapter, tmp_path, capfd
     texts = [example.prompt.source for example in read_examples(data, "test")]
     capfd.readouterr()
     task = make_task("classification", {"labels": LABELS})
-    given = dict(base=TINY_BASE, adapter=adapter, max_length=64, batch_size=4, device="cpu")
+    given = dict(base=TINY_BASE, model=adapter, max_length=64, batch_size=4, device="cpu")
     answers = answer(texts, task=task, **given)
     assert capfd.readouterr() == ("", "")  # no bars, no warnings
     assert [one["input"] for one in answers] == texts
@@ -212,7 +212,7 @@ def test_the_merge_step_weighs_by_language(adapter, tmp_path):
     work = FakeWork(
         tmp_path / "out",
         settings=recipe.identity(),
-        args={"base": BASE},
+        args={"base": BASE, "kept": str(tmp_path / "kept")},
         inputs={"fr": other, "de": adapter},
     )
     [(_, outcome)] = merge_step([work])

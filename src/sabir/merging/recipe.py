@@ -322,14 +322,11 @@ def _weights(given: Weights, where: str, errors: list[InputError]) -> Weights:
         if wrong := _wrong_number("weights", value, False, _at(at, key) if key else at):
             errors.append(wrong)
             return None
-    by_name = (
-        {key: by_module.converted(value, float) for key, value in given.items()}
-        if isinstance(given, Mapping)
-        else {"": float(given)}
-    )
-    if by_name and not any(one != 0 for value in by_name.values() for _, one in by_module.leaves(value)):
+    if isinstance(given, Mapping):  # whether any is left is known with the adapters: see `adapter_weights`
+        return {key: by_module.converted(value, float) for key, value in given.items()} or None
+    if given == 0:
         errors.append(InputError(at, "every weight is 0.", "Give at least one adapter a weight."))
-    return (by_name or None) if isinstance(given, Mapping) else float(given)
+    return float(given)
 
 
 def _words(recipe: Recipe, where: str) -> list[InputError]:

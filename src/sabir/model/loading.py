@@ -51,6 +51,38 @@ def _no_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+class Models:
+    """The models that stand on one base, one at a time: the base with adapters, and whole models from folders.
+
+    The base is loaded when it is first needed and kept; a whole model takes its place in memory.
+
+    Args:
+        base: folder of the base.
+    """
+
+    def __init__(self, base: Path | str, *, device: str):
+        self._folder = base
+        self._device = device
+        self._base: Any = None
+
+    @contextmanager
+    def at(self, folder: Path | None) -> Iterator[Any]:
+        """The model in a folder for the length of the block: an adapter or a whole model; None is the base."""
+        if folder is not None and holds_model(folder):
+            self._base = None
+            yield load_base(folder, device=self._device)
+            return
+        if self._base is None:
+            self._base = load_base(self._folder, device=self._device)
+        with adapted(self._base, folder) as model:
+            yield model
+
+
+def holds_model(folder: Path) -> bool:
+    """True for the folder of a whole model, a base with a merge folded in; False for an adapter's."""
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
+
+
 @contextmanager
 def adapted(base: Any, adapter: Path | None) -> Iterator[Any]:
     """The base with an adapter on it for the length of the block; the base itself when `adapter` is None."""
@@ -60,14 +92,20 @@ def adapted(base: Any, adapter: Path | None) -> Iterator[Any]:
     from peft import PeftModel
 
     device = str(next(base.parameters()).device)
+    own = dict(base.named_modules())
     with warnings.catch_warnings():
         # peft 0.21 asks for what transformers 5.23 calls by another name
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # of tied embeddings; it is about folding, which is not done here
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         model = PeftModel.from_pretrained(base, str(adapter), is_trainable=False, torch_device=device)
     try:
         yield model.eval()
     finally:
         model.unload()
+        for name, module in own.items():  # unload() leaves modules_to_save in the base's place (peft 0.21.2)
+            if name and base.get_submodule(name) is not module:
+                base.set_submodule(name, module)
 
 
 def peak_device_bytes(device: str) -> int | None:

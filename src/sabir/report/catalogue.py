@@ -1,4 +1,4 @@
-"""What can be named in a config: methods, spaces, recipes, tasks, metrics, backends."""
+"""What can be named in a config: methods, spaces, dialects, recipes, presets, tasks, metrics, backends."""
 
 from __future__ import annotations
 
@@ -13,36 +13,59 @@ BACKENDS = {
     "local": "Processes on this machine: one job per GPU, or an equal share of the cores each.",
     "inline": "One job after the other in this process, for debuggers and notebooks.",
 }
-KINDS = ("methods", "spaces", "recipes", "tasks", "metrics", "backends")
+KINDS = ("methods", "spaces", "dialects", "recipes", "presets", "tasks", "metrics", "backends")
 
 
 def entries(what: str) -> list[dict[str, Any]]:
     """Name, summary, settings and source of each. Raises InputError for an unknown list.
 
-    Settings are name -> default (null when required); of a recipe, the values its authors recommend to start
-    from, which are never set by themselves.
+    Settings are name -> default (null when required, or left to the dialect); of a recipe, the values its
+    authors recommend to start from, which are never set by themselves; of a preset, what each merge has.
     """
     if what == "backends":
-        return [
-            {"name": name, "summary": text, "settings": {}, "source": ""} for name, text in BACKENDS.items()
-        ]
-    if what == "recipes":
-        from sabir.merging.recipe import RECIPES
-
-        return [
-            {
-                "name": name,
-                "summary": f"the method {row.recipe.method} in the space {row.recipe.space}",
-                "settings": dict(row.recommended),
-                "source": row.source,
-            }
-            for name, row in RECIPES.items()
-        ]
+        return [_row(name, text) for name, text in BACKENDS.items()]
+    if what in ("dialects", "recipes", "presets"):
+        return _of_merging(what)
     if what not in KINDS:
         raise InputError(
             "list", f"no such list: {what!r}.", f"Known are: {', '.join(KINDS)}.{did_you_mean(what, KINDS)}"
         )
     return [_described(entry) for entry in _catalog(what)]
+
+
+def _of_merging(what: str) -> list[dict[str, Any]]:
+    from sabir.merging.dialects import DIALECTS
+    from sabir.merging.recipe import ALIASES, PRESETS, RECIPES
+
+    if what == "dialects":
+        everything = "every method, every space but factors"
+        return [
+            _row(
+                name,
+                f"{', '.join(one.methods)} in {', '.join(one.spaces or ())}" if one.methods else everything,
+                source=one.source,
+            )
+            for name, one in DIALECTS.items()
+        ]
+    if what == "presets":
+        return [
+            _row(preset, f"{merge}: the recipe {recipe} in the dialect {choices['dialect']}", settings)
+            for preset, merges in PRESETS.items()
+            for merge, (recipe, settings, choices) in merges.items()
+        ]
+    rows = []
+    for name, row in RECIPES.items():
+        others = [alias for alias, meant in ALIASES.items() if meant == name]
+        also = f" (elsewhere: {', '.join(others)})" if others else ""
+        summary = f"the method {row.recipe.method} in the space {row.recipe.space}{also}"
+        rows.append(_row(name, summary, row.recommended, row.source))
+    return rows
+
+
+def _row(
+    name: str, summary: str, settings: Mapping[str, Any] | None = None, source: str = ""
+) -> dict[str, Any]:
+    return {"name": name, "summary": summary, "settings": dict(settings or {}), "source": source}
 
 
 def _catalog(what: str) -> Iterable[Entry]:
@@ -68,7 +91,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         name: None if setting.required else _plain(setting.default)
         for name, setting in entry.settings.items()
     }
-    return {"name": entry.name, "summary": entry.summary, "settings": settings, "source": entry.source}
+    return _row(entry.name, entry.summary, settings, entry.source)
 
 
 def _plain(value: Any) -> Any:
@@ -89,5 +112,5 @@ def table(what: str, found: Iterable[Mapping[str, Any]]) -> Table:
         )
         for entry in found
     )
-    settings = "start from" if what == "recipes" else "settings"
+    settings = {"recipes": "start from", "presets": "with"}.get(what, "settings")
     return Table(what, ("name", "what it is", settings, "source"), rows)

@@ -15,6 +15,8 @@ KINDS = {
     "adapter": "train",
     "adopted": "train",
     "merged": "merge",
+    "search": "search",
+    "analysis": "evaluate",
     "select": "search",
     "judge": "evaluate",
 }

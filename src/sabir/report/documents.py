@@ -14,6 +14,7 @@ from sabir.report.costs import COMPONENTS, Rates, component, cost_rows, makespan
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
 STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
 COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size")
+SEARCH_FIELDS = ("method", "budget", "seed", "metric", "recipe", "chosen", "trials")
 SELECTION = "depends on the selection"
 
 Row = Mapping[str, Any]
@@ -213,3 +214,24 @@ def score_rows(task: str, seed: int, records: Mapping[str, Row]) -> list[dict[st
                 }
             )
     return rows
+
+
+def searches(records: Mapping[str, Row]) -> dict[str, Row]:
+    """What every search chose and tried, by model: `chosen` and each of `trials` have `settings`, `weights`
+    by language (null: the method's own) and `value`, the macro mean on validation rows.
+    """
+    return {
+        name: {key: record["result"][key] for key in SEARCH_FIELDS}
+        for name, record in records.items()
+        if record["kind"] == "search"
+    }
+
+
+def merge_notes(models: Iterable[str], records: Mapping[str, Row]) -> list[str]:
+    """What the merges among the models warned of when they were made: a sentence each."""
+    return [
+        f"{model}: {warning}"
+        for model in models
+        if model in records and records[model]["kind"] in ("merged", "search")
+        for warning in records[model]["result"].get("warnings", [])
+    ]

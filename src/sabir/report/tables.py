@@ -63,7 +63,7 @@ def quality(document: Document, metric: str | None = None) -> Table | None:
         title=f"Quality: {_metric_name(metric)}, up to {n} test rows a language (bold: best of its column)",
         columns=("model", *languages, f"mean [{100 * level:g} % interval]"),
         rows=cells,
-        notes=(*verdicts(document), *document.get("notes", ())),
+        notes=(*verdicts(document), *choices(document), *document.get("notes", ())),
         strong=frozenset(strong),
     )
 
@@ -83,6 +83,22 @@ def verdicts(document: Document) -> list[str]:
         sentences.append(
             f"{selected} against {other}: {_signed(row['difference'])} on average "
             f"[{_signed(row['low'])}, {_signed(row['high'])}], so {found}."
+        )
+    return sentences
+
+
+def choices(document: Document) -> list[str]:
+    """What each search settled on, a sentence each."""
+    sentences = []
+    for name, search in document.get("searches", {}).items():
+        chosen = search["chosen"]
+        words = [f"{setting} {value:g}" for setting, value in chosen["settings"].items()]
+        if chosen["weights"] is not None:
+            by_language = (f"{language} {weight:.3g}" for language, weight in chosen["weights"].items())
+            words.append(f"weights {', '.join(by_language)}")
+        sentences.append(
+            f"{name}: of {len(search['trials'])} merges tried on validation rows the best "
+            f"({_metric_name(search['metric'])} {_score(chosen['value'])}) has {'; '.join(words)}."
         )
     return sentences
 
@@ -250,11 +266,13 @@ _FAMILIES = {
     "adapter": "adapters",
     "adopted": "adapters",
     "merged": "merges",
+    "search": "searches of",
     "outputs": "answers",
     "scores": "scores",
     "macro": "scores",
     "select": "selection, comparisons",
     "judge": "selection, comparisons",
+    "analysis": "analysis",
 }
 _ROUTES = {"merged": "one adapter a language, merged", "combined": "retraining the combined adapter"}
 
@@ -273,7 +291,9 @@ def planned(document: Document) -> Table:
     rows = []
     for key in sorted(groups, key=lambda key: order.index(key[0])):
         group = groups[key]
-        seconds = [step["estimated_wall_s"] for step in group if step["kind"] not in ("select", "judge")]
+        seconds = [
+            step["estimated_wall_s"] for step in group if step["kind"] not in ("select", "judge", "analysis")
+        ]
         known = [second for second in seconds if second is not None]
         took = "" if key[1] == "reused" else duration(sum(known) if len(known) == len(seconds) else None)
         rows.append((_names(key[0], group), key[1], _reasons(group), took))
@@ -288,9 +308,9 @@ def planned(document: Document) -> Table:
 
 def _names(family: str, group: Sequence[Mapping[str, Any]]) -> str:
     names = [step["name"] for step in group]
-    if len(names) == 1 and group[0]["kind"] in ("adapter", "adopted", "merged"):
+    if len(names) == 1 and group[0]["kind"] in ("adapter", "adopted", "merged", "search"):
         return names[0]
-    if group[0]["kind"] in ("data", "adapter", "adopted"):
+    if group[0]["kind"] in ("data", "adapter", "adopted", "search"):
         return f"{family} {_listed([name.partition('/')[2] for name in names], 8)}"
     if group[0]["kind"] == "merged":
         recipes: dict[str, int] = {}
@@ -299,7 +319,7 @@ def _names(family: str, group: Sequence[Mapping[str, Any]]) -> str:
             recipes[recipe] = recipes.get(recipe, 0) + 1
         words = [recipe + (f" x {count}" if count > 1 else "") for recipe, count in recipes.items()]
         return f"{family} {_listed(words, 8)}"
-    return family if group[0]["kind"] in ("select", "judge") else f"{family} ({len(names)})"
+    return family if group[0]["kind"] in ("select", "judge", "analysis") else f"{family} ({len(names)})"
 
 
 def _reasons(group: Sequence[Mapping[str, Any]]) -> str:
@@ -357,7 +377,7 @@ def ran(document: Document) -> Table:
             _mib(step["peak_bytes"]),
         )
         for step in document["steps"]
-        if step["kind"] in ("adapter", "adopted", "merged")
+        if step["kind"] in ("adapter", "adopted", "merged", "search")
     ]
     return Table("Steps", ("step", "status", "why", "took", "tokens", "peak memory"), tuple(rows))
 

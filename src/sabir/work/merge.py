@@ -36,19 +36,35 @@ def merge_step(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     """Merge the adapters of the input folders, by language, as the settings say."""
     for work in works:
         adapters = {language: open_adapter(folder) for language, folder in sorted(work.inputs.items())}
-        base = work.args["base"]
-        merged = merge_into(
-            work.out,
-            from_identity(work.settings, where=work.name),
-            adapters,
-            base_model=base["name"],
-            revision=base["revision"],
-            base_folder=base["folder"],
-            pad_to_served=False,
-            on_module=work.emit,
-            kept=Kept(Path(work.args["kept"])),
-        )
+        recipe = from_identity(work.settings, where=work.name)
+        merged = merge_below(work, "merging", recipe, adapters, work.emit)
+        move_up(work.out / "merging")
         yield work.name, {"result": merged}
+
+
+def merge_below(
+    work: Work, name: str, recipe: Recipe, adapters: Mapping[str, Adapter], on_module: OnModule = None
+) -> dict[str, Any]:
+    """Merge into the folder of that name below a step's own: a fold wants a place of its own."""
+    base = work.args["base"]
+    return merge_into(
+        work.out / name,
+        recipe,
+        adapters,
+        base_model=base["name"],
+        revision=base["revision"],
+        base_folder=base["folder"],
+        pad_to_served=False,
+        on_module=on_module,
+        kept=Kept(Path(work.args["kept"])),
+    )
+
+
+def move_up(folder: Path) -> None:
+    """All a folder holds into the one above it."""
+    for path in folder.iterdir():
+        path.rename(folder.parent / path.name)
+    folder.rmdir()
 
 
 def merge_folders(
@@ -292,14 +308,13 @@ def _document(
         "parameters": sum(sides),
         "energy_kept": merged.energy_kept,
         "energy_kept_by_adapter": dict(merged.energy_kept_by_adapter or {}),
-        "warnings": _warnings(recipe, adapters, merged, rank, folded),
+        "warnings": _warnings(recipe, adapters, merged, folded),
     }
 
 
-def _warnings(
-    recipe: Recipe, adapters: Mapping[str, Adapter], merged: Merged, rank: int, folded: bool
-) -> list[str]:
+def _warnings(recipe: Recipe, adapters: Mapping[str, Adapter], merged: Merged, folded: bool) -> list[str]:
     """What a user should know of this merge, a sentence each."""
+    cut = merged.rank  # before it was padded
     found = [
         f"{one!r} and {other!r} are the same adapter: it counts twice." for one, other in twins(adapters)
     ]
@@ -309,19 +324,19 @@ def _warnings(
         f"{name} {share:.3f}" for name, share in (merged.energy_kept_by_adapter or {}).items()
     )
     energy = f"{merged.energy_kept:.3f} of the merge's energy ({by_adapter})"
-    if recipe.rank == "serve" and merged.uncut_rank > rank:
+    if recipe.rank == "serve" and merged.uncut_rank > cut:
         found.append(
-            f"Cut from rank {merged.uncut_rank} to {rank}, the largest that servers take: it keeps {energy}. "
+            f"Cut from rank {merged.uncut_rank} to {cut}, the largest that servers take: it keeps {energy}. "
             "rank: fold keeps all of it, in a model of its own."
         )
     elif (merged.energy_kept or 0.0) < ENOUGH_ENERGY:
         found.append(
-            f"Rank {rank} keeps {energy}. Give a larger rank, merge in 'knots' or 'core' space, or fold it into "
+            f"Rank {cut} keeps {energy}. Give a larger rank, merge in 'knots' or 'core' space, or fold it into "
             "the base (rank: fold)."
         )
-    if not folded and rank > SERVED_RANKS[-1]:
+    if not folded and cut > SERVED_RANKS[-1]:
         found.append(
-            f"Rank {rank} is more than servers take ({SERVED_RANKS[-1]}): rank: serve cuts it to that, rank: fold "
+            f"Rank {cut} is more than servers take ({SERVED_RANKS[-1]}): rank: serve cuts it to that, rank: fold "
             "makes a model of it."
         )
     for name, adapter in adapters.items():

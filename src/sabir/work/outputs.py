@@ -13,40 +13,55 @@ from sabir.work.prepare import Example, read_examples
 
 
 def outputs(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
-    """Answer with many models on one base: the base is loaded once, each adapter once."""
-    from sabir.model.loading import adapted, load_base, load_tokenizer, peak_device_bytes
+    """Answer with many models on one base: the base is loaded once, each adapter once, whole models last."""
+    from sabir.model.loading import Models, holds_model, load_tokenizer, peak_device_bytes
 
-    folder = works[0].args["base"]["folder"]
-    tokenizer = load_tokenizer(folder)
-    base = load_base(folder, device=works[0].device)
-    ordered = sorted(works, key=lambda work: str(work.inputs.get("model", "")))
-    for model_folder, group in groupby(ordered, key=lambda work: work.inputs.get("model")):
-        with adapted(base, model_folder) as model:
-            for work in group:
+    def place(work: Work) -> tuple[bool, str]:
+        folder = work.inputs.get("model")
+        return folder is not None and holds_model(folder), str(folder or "")
+
+    base = works[0].args["base"]["folder"]
+    tokenizer = load_tokenizer(base)
+    models = Models(base, device=works[0].device)
+    for _, group in groupby(sorted(works, key=place), key=place):
+        first, *others = group
+        with models.at(first.inputs.get("model")) as model:
+            for work in (first, *others):
                 examples = read_examples(work.inputs["rows"], work.args["split"])
-                answers, tokens = _answers(model, tokenizer, work, examples)
-                write_answers(work.out, answers)
+                total = len(examples)
+                found, tokens = answers(
+                    model,
+                    tokenizer,
+                    examples,
+                    settings=work.settings,
+                    batch_size=work.args["batch_size"],
+                    on_batch=lambda done, work=work, total=total: work.emit(done, total),  # type: ignore[misc]
+                )
+                write_answers(work.out, found)
                 yield work.name, {"tokens": tokens, "peak_bytes": peak_device_bytes(work.device)}
+            del model  # or it would stay in memory while the next one is loaded
 
 
-def _answers(
-    model: Any, tokenizer: Any, work: Work, examples: Sequence[Example]
+def answers(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    *,
+    settings: Mapping[str, Any],
+    batch_size: int,
+    on_batch: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[dict[str, Any]], int]:
+    """The model's answer to each row, and the number of tokens read and written.
+
+    Args:
+        settings: `answer` ("label" or "text"), `max_length`, and `labels` or `max_new_tokens`.
+    """
     from sabir.model.text import TextBuilder
 
-    builder = TextBuilder(tokenizer, max_length=work.settings["max_length"])
-    total = len(examples)
-
-    def on_batch(done: int) -> None:
-        work.emit(done, total)
-
-    if work.settings["answer"] == "label":
-        return choose_labels(
-            model, builder, examples, work.settings["labels"], work.args["batch_size"], on_batch
-        )
-    return write_texts(
-        model, builder, examples, work.settings["max_new_tokens"], work.args["batch_size"], on_batch
-    )
+    builder = TextBuilder(tokenizer, max_length=settings["max_length"])
+    if settings["answer"] == "label":
+        return choose_labels(model, builder, examples, settings["labels"], batch_size, on_batch)
+    return write_texts(model, builder, examples, settings["max_new_tokens"], batch_size, on_batch)
 
 
 def choose_labels(
@@ -60,13 +75,13 @@ def choose_labels(
     """The likeliest label of each row with all log-likelihoods, and the number of tokens read."""
     from sabir.model.likelihood import label_scores
 
-    answers = [builder.answer(label) for label in labels]
-    room = builder.max_length - max(map(len, answers))
+    label_ids = [builder.answer(label) for label in labels]
+    room = builder.max_length - max(map(len, label_ids))
     prompts = [builder.prompt(example.prompt, room=room)[0] for example in examples]
     scores = label_scores(
         model,
         prompts,
-        answers,
+        label_ids,
         pad_id=builder.pad_id,
         batch_size=batch_size,
         on_batch=on_batch,
@@ -94,7 +109,7 @@ def write_texts(
     prompts = [
         builder.prompt(example.prompt, room=builder.max_length - max_new_tokens)[0] for example in examples
     ]
-    answers = generate(
+    written = generate(
         model,
         prompts,
         max_new_tokens=max_new_tokens,
@@ -105,15 +120,15 @@ def write_texts(
     )
     found = [
         {"id": example.id, "prediction": builder.decode(ids).strip()}
-        for example, ids in zip(examples, answers, strict=True)
+        for example, ids in zip(examples, written, strict=True)
     ]
-    return found, sum(map(len, prompts)) + sum(map(len, answers))
+    return found, sum(map(len, prompts)) + sum(map(len, written))
 
 
-def write_answers(folder: Path, answers: Sequence[Mapping[str, Any]]) -> None:
+def write_answers(folder: Path, found: Sequence[Mapping[str, Any]]) -> None:
     """Keep answers as JSONL, one a row, in the order of the rows."""
     with open(folder / "outputs.jsonl", "w", encoding="utf-8") as file:
-        for answer in answers:
+        for answer in found:
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 

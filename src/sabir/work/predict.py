@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sabir.tasks import Row, Task
-from sabir.work.outputs import choose_labels, write_texts
+from sabir.work.outputs import answers
 from sabir.work.prepare import Example
 
 
@@ -16,23 +16,28 @@ def answer(
     *,
     task: Task,
     base: Path,
-    adapter: Path | None,
+    model: Path | None,
     max_length: int,
     batch_size: int,
     device: str,
 ) -> list[dict[str, Any]]:
-    """One dict per text: `input`, `prediction`, and for label tasks `scores`, the labels' log-likelihoods."""
-    from sabir.model.loading import adapted, load_base, load_tokenizer
-    from sabir.model.text import TextBuilder
+    """One dict per text: `input`, `prediction`, and for label tasks `scores`, the labels' log-likelihoods.
 
-    builder = TextBuilder(load_tokenizer(base), max_length=max_length)
+    Args:
+        model: folder of an adapter, or of a whole model that was made from the base; None is the base.
+    """
+    from sabir.model.loading import Models, load_tokenizer
+
+    settings = {
+        "answer": task.answer,
+        "max_length": max_length,
+        "labels": task.labels,
+        "max_new_tokens": task.max_new_tokens,
+    }
     examples = [Example(str(i), task.prompt(Row(str(i), text, "")), "") for i, text in enumerate(texts)]
-    with adapted(load_base(base, device=device), adapter) as model:
-        if task.answer == "label":
-            answers, _ = choose_labels(model, builder, examples, task.labels, batch_size)
-        else:
-            answers, _ = write_texts(model, builder, examples, task.max_new_tokens, batch_size)
+    with Models(base, device=device).at(model) as loaded:
+        found, _ = answers(loaded, load_tokenizer(base), examples, settings=settings, batch_size=batch_size)
     return [
-        {"input": text, **{key: value for key, value in found.items() if key != "id"}}
-        for text, found in zip(texts, answers, strict=True)
+        {"input": text, **{key: value for key, value in answer.items() if key != "id"}}
+        for text, answer in zip(texts, found, strict=True)
     ]
