@@ -261,20 +261,21 @@ def merge(
     if analyze:
         document["analysis"] = analyze_folders(adapters, on_module=_module_progress("analyzing"))
     if out is not None:
-        document |= merge_folders(
-            adapters,
-            out=out,
-            recipe=recipe,
-            method=method,
-            space=space,
-            settings=_method_settings(override, density=density, scale=scale, seed=seed),
-            weights=_adapter_weights(weights),
-            rank=int(rank) if rank is not None and rank.isdigit() else rank,
-            dialect=dialect,
-            dtype=dtype,
-            base=base,
-            on_module=_module_progress("merging"),
-        )
+        with _interruptible():
+            document |= merge_folders(
+                adapters,
+                out=out,
+                recipe=recipe,
+                method=method,
+                space=space,
+                settings=_method_settings(override, density=density, scale=scale, seed=seed),
+                weights=_adapter_weights(weights),
+                rank=int(rank) if rank is not None and rank.isdigit() else rank,
+                dialect=dialect,
+                dtype=dtype,
+                base=base,
+                on_module=_module_progress("merging"),
+            )
     if as_json:
         return _print_json(document)
     if analyze:

@@ -39,6 +39,9 @@ class Whole(Protocol):
             together: those values are one per position, not one per adapter.
         """
 
+    def entries(self, tile: Stack) -> int:
+        """How many entries each adapter has in this module."""
+
     def total(self, tile: Stack, key: tuple[object, ...], of: Values) -> Tensor:
         """`of` of every tile of this module, added up in float64."""
 
@@ -129,8 +132,7 @@ class Stack:
         found = self.whole.largest(self, key, of, over, count, together=together)
         kept = ops.trim(values, [one.size for one in found])
         if self.dialect.exactly and over == "module":
-            total = int(self.whole.total(self, ("entries",), _entries))
-            rooms = [count(total) - one.larger for one in found]
+            rooms = [count(self.whole.entries(self)) - one.larger for one in found]
             if any(room < one.equal for room, one in zip(rooms, found, strict=True)):
                 kept *= self._first_equals(values, found, self.whole.last_kept(self, of, found, rooms))
         return kept
@@ -253,16 +255,10 @@ class Stack:
         squares = self.whole.total(
             self, ("squares", density), lambda tile: tile.variable(density).double().square().sum((1, 2))
         )
-        return squares / self.whole.total(self, ("entries",), _entries)
+        return squares / self.whole.entries(self)
 
 
 SAME_SIZE_FLOOR = 1e-7  # mergekit 0.1.5 leaves a tensor alone whose sum of magnitudes is below
-
-
-def _entries(tile: Stack) -> Tensor:
-    import torch
-
-    return torch.tensor(tile.values[0].numel())
 
 
 def _sizes(values: Tensor) -> Tensor:

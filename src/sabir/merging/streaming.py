@@ -26,7 +26,9 @@ from sabir.merging.spaces import Block, Coordinates, Given
 from sabir.merging.stack import Stack
 from sabir.merging.whole import Facts
 
-TILE_VALUES = 1 << 16  # per adapter: with five adapters 1.3 MB of float32, what a core's cache holds
+TILE_VALUES = (
+    1 << 18
+)  # per adapter, 1 MB of float32: smaller ones have two threads wait for each other (1.5 times as long)
 LEAST_ROWS = 8  # of a tile: a product with fewer rows reads its right factor too often
 HELD_BYTES = 1 << 28  # blocks kept between the walks of one merge: 256 MB, recomputed beyond
 

@@ -62,6 +62,7 @@ class Facts:
         self._kept = kept if walked.independent else None
         self._found: dict[tuple[object, ...], dict[int, Found]] = {}
         self._totals: dict[tuple[object, ...], Tensor] = {}
+        self._last: dict[tuple[object, ...], Tensor] = {}
         self._extents: dict[tuple[object, ...], tuple[dict[str, int], dict[int, list[str]]]] = {}
         self._majority: float | None = None
         # Facts about all modules are found once, by the first thread that asks; walkers never ask for both.
@@ -207,18 +208,31 @@ class Facts:
     def last_kept(
         self, tile: Stack, of: Values | None, found: Sequence[Found], rooms: Sequence[int]
     ) -> Tensor:
+        place = (tile.module, tuple(found), tuple(rooms))
+        if place not in self._last:
+            self._last[place] = self._last_kept(tile, of, found, rooms)
+        return self._last[place]
+
+    def _last_kept(
+        self, tile: Stack, of: Values | None, found: Sequence[Found], rooms: Sequence[int]
+    ) -> Tensor:
         last = torch.full((len(found),), self._walked.entries(tile.module), dtype=torch.int64)
-        left = list(rooms)
+        left = {i: room for i, (room, one) in enumerate(zip(rooms, found, strict=True)) if room < one.equal}
         for one in self._walked.tiles(tile.module, tile.present):
-            values = (one.values if of is None else of(one)).abs()
-            for i, (value, (size, _, equal)) in enumerate(zip(values, found, strict=True)):
-                places = torch.nonzero(value.flatten() == size).flatten()
-                if rooms[i] < equal and 0 <= left[i] <= len(places):
-                    last[i] = one.start + int(places[left[i] - 1]) if left[i] else one.start - 1
-                    left[i] = -1
-                elif left[i] > 0:
+            values = (one.values if of is None else of(one)).numpy()
+            for i, room in list(left.items()):
+                places = np.flatnonzero(np.abs(values[i]) == np.float32(found[i].size))
+                if room <= len(places):
+                    last[i] = one.start + (int(places[room - 1]) if room else -1)
+                    del left[i]
+                else:
                     left[i] -= len(places)
+            if not left:
+                break
         return last
+
+    def entries(self, tile: Stack) -> int:
+        return self._walked.entries(tile.module)
 
     def total(self, tile: Stack, key: tuple[object, ...], of: Values) -> Tensor:
         place = (tile.module, key)
@@ -266,6 +280,7 @@ class _SignCount:
         self._of = whole
         self.sum = 0
         self.largest, self.total, self.last_kept = whole.largest, whole.total, whole.last_kept
+        self.entries = whole.entries
 
     def settle(self, signs: Tensor, contested: Tensor) -> Tensor:
         self.sum += int(signs.sum(dtype=torch.float64))

@@ -334,6 +334,10 @@ def _warnings(recipe: Recipe, adapters: Mapping[str, Adapter], merged: Merged, f
             f"Rank {cut} keeps {energy}. Give a larger rank, merge in 'knots' or 'core' space, or fold it into "
             "the base (rank: fold)."
         )
+    elif recipe.space == "compressed" and min((merged.energy_kept_by_adapter or {}).values()) < ENOUGH_ENERGY:
+        found.append(
+            f"The common space of rank {cut} holds only a part of each adapter's energy: {by_adapter}."
+        )
     if not folded and cut > SERVED_RANKS[-1]:
         found.append(
             f"Rank {cut} is more than servers take ({SERVED_RANKS[-1]}): rank: serve cuts it to that, rank: fold "
