@@ -205,7 +205,7 @@ def test_a_minimal_config_has_the_defaults(read):
 
 
 def test_default_merges_have_the_recommended_settings(read):
-    from sabir.merging.recipe import RECIPES
+    from sabir.merging.published import RECIPES
 
     config = read(MINIMAL)
     assert config.merges["ties"].settings == dict(RECIPES["ties"].recommended)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sabir.merging.choices import make_recipe
 from sabir.merging.dialects import DIALECTS
 from sabir.merging.methods import METHODS
-from sabir.merging.recipe import PRESETS, make_recipe
+from sabir.merging.published import PRESETS
 from sabir.merging.spaces import SPACES
 
 PAGE = Path(__file__).parents[1] / "docs" / "merging.md"

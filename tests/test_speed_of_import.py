@@ -23,7 +23,7 @@ def loaded(code: str, *arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["sabir", "sabir.cli", "sabir.project", "sabir.plan", "sabir.merging.recipe"]
+    "module", ["sabir", "sabir.cli", "sabir.project", "sabir.plan", "sabir.merging.choices"]
 )
 def test_importing_it_imports_nothing_heavy(module):
     assert not loaded(f"import {module}") & set(HEAVY)

@@ -55,7 +55,8 @@ def merge_ours(folder: Path) -> None:
     from safetensors.torch import save_file
 
     from sabir.lora.files import open_adapter
-    from sabir.merging.recipe import make_recipe, merge
+    from sabir.merging.choices import make_recipe
+    from sabir.merging.recipe import merge
 
     recipe = make_recipe("ties-knots", settings={"density": 1.0})
     seconds = []

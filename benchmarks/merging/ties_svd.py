@@ -61,7 +61,8 @@ def merge_ours(folder: Path, density: float) -> None:
     from safetensors.torch import save_file
 
     from sabir.lora.files import open_adapter
-    from sabir.merging.recipe import make_recipe, merge
+    from sabir.merging.choices import make_recipe
+    from sabir.merging.recipe import merge
 
     recipe = make_recipe("ties", settings={"density": density}, rank=_rank(folder))
     seconds = []

@@ -87,7 +87,7 @@ class MergeConfig:
 
     def made(self, settings: Mapping[str, Any], where: str = "") -> Recipe:
         """The recipe of this entry with these settings. Raises InputError for what does not go together."""
-        from sabir.merging.recipe import make_recipe
+        from sabir.merging.choices import make_recipe
 
         return make_recipe(
             self.recipe or self.method or "",
@@ -376,7 +376,7 @@ def _entry(
 
 
 def _is_preset(name: str) -> bool:
-    from sabir.merging.recipe import PRESETS, RECIPES
+    from sabir.merging.published import PRESETS, RECIPES
 
     return name in PRESETS and name not in RECIPES
 
@@ -385,7 +385,7 @@ def _preset(
     reader: Reader, given: Mapping[str, Any], path: KeyPath, languages: Collection[str]
 ) -> list[MergeConfig]:
     """The rows of a published set of merges, each an entry of its own."""
-    from sabir.merging.recipe import PRESETS
+    from sabir.merging.published import PRESETS
 
     reader.refuse_unknown(given, _PRESET_KEYS, path, "a preset")
     preset = reader.one(given, "preset", Text, path, None)
@@ -521,7 +521,7 @@ def _check_recipe(
 
 
 def _default_merge(name: str) -> MergeConfig:
-    from sabir.merging.recipe import RECIPES
+    from sabir.merging.published import RECIPES
 
     return MergeConfig(name, name, None, None, dict(RECIPES[name].recommended), None, None)
 

@@ -8,7 +8,8 @@ import torch
 from sabir.lora.checks import base_linear_shapes, check_fits, check_supported
 from sabir.lora.files import open_adapter
 from sabir.lora.write import target_names, write_adapter
-from sabir.merging.recipe import make_recipe, merge
+from sabir.merging.choices import make_recipe
+from sabir.merging.recipe import merge
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import torch
 
 from oracles.merging import DEFAULTS, SPECTRAL, dense_delta, merge_dense
 from problems import PROBLEMS, random_factors, save_peft
-from sabir.merging.recipe import make_recipe, merge
+from sabir.merging.choices import make_recipe
+from sabir.merging.recipe import merge
 
 FULL = 99  # above every min(O, I): nothing is cut
 SPACES = ("delta", "knots", "core", "compressed")

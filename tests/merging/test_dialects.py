@@ -17,7 +17,8 @@ from oracles.merging import coins, dense_delta, keep_probability
 from oracles.paper import paper_merge
 from problems import PROBLEMS, SHAPES, random_factors, save_peft
 from sabir.lora.files import Adapter, open_adapter
-from sabir.merging.recipe import make_recipe, merge
+from sabir.merging.choices import make_recipe
+from sabir.merging.recipe import merge
 
 FULL = 99  # above every min(O, I): nothing is cut
 # Both sides work in float32: some ten roundings of 6e-8 each on the way to an entry.

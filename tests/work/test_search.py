@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from model.tiny import TINY_BASE, save_adapter
 from sabir.errors import InputError
 from sabir.lora.files import open_adapter
+from sabir.merging.choices import from_identity, make_recipe
 from sabir.merging.methods import METHODS
-from sabir.merging.recipe import RECIPES, from_identity, make_recipe
+from sabir.merging.published import RECIPES
 from sabir.tasks import make_task
 from sabir.work import search as module
 from sabir.work.merge import merge_into

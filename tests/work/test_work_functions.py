@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from model.tiny import TINY_BASE, save_adapter
 from sabir.errors import SabirError
 from sabir.lora.files import open_adapter
-from sabir.merging.recipe import make_recipe
+from sabir.merging.choices import make_recipe
 from sabir.model.train import seed_of
 from sabir.tasks import make_task
 from sabir.work.adopt import adopt, name_base

@@ -31,6 +31,8 @@ def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         for point in points:
             yield f"{where}.{DEPTH}", point
     else:
+        if not value:
+            raise InputError(where, "says nothing of any module.", 'As {"*": 0.5}.')
         for pattern, one in value.items():
             if pattern == DEPTH or (isinstance(one, Mapping) and set(one) != {DEPTH}):
                 raise InputError(
@@ -69,7 +71,9 @@ def at(value: Any, module: str, layers: int, where: str = "") -> Any:
             )
         points = value[DEPTH]
         place = layer / max(1, layers - 1) * (len(points) - 1)
-        left = min(int(place), len(points) - 2)
+        left = int(place)
+        if left >= len(points) - 1:
+            return points[-1]
         return points[left] + (points[left + 1] - points[left]) * (place - left)
     for pattern, one in value.items():
         if matches(pattern, module):

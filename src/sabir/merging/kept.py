@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,21 +28,24 @@ class Kept:
     def __init__(self, folder: Path):
         self._folder = folder
         self._facts: dict[str, dict[str, Found]] = {}
+        self._lock = threading.Lock()
 
     def get(self, digest: str, name: str) -> Found | None:
-        return self._of(digest).get(name)
+        with self._lock:
+            return self._of(digest).get(name)
 
     def put(self, digest: str, found: Mapping[str, Found]) -> None:
         """Keep facts of one adapter on the disk. A full disk keeps none and harms nothing."""
-        facts = self._of(digest)
-        facts.update(found)
-        written = {name: [one.size.hex(), one.larger, one.equal] for name, one in sorted(facts.items())}
-        path = self._path(digest)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps({"version": VERSION, "facts": written}), encoding="utf-8")
-            aside.replace(path)
+        with self._lock:
+            facts = self._of(digest)
+            facts.update(found)
+            written = {name: [one.size.hex(), one.larger, one.equal] for name, one in sorted(facts.items())}
+            path = self._path(digest)
+            aside = path.with_name(f".{path.name}.{os.getpid()}")
+            with suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                aside.write_text(json.dumps({"version": VERSION, "facts": written}), encoding="utf-8")
+                aside.replace(path)
 
     def _of(self, digest: str) -> dict[str, Found]:
         if digest not in self._facts:
@@ -57,7 +61,7 @@ class Kept:
                 name: Found(float.fromhex(size), int(larger), int(equal))
                 for name, (size, larger, equal) in given["facts"].items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
     def _path(self, digest: str) -> Path:

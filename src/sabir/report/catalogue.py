@@ -35,7 +35,7 @@ def entries(what: str) -> list[dict[str, Any]]:
 
 def _of_merging(what: str) -> list[dict[str, Any]]:
     from sabir.merging.dialects import DIALECTS
-    from sabir.merging.recipe import ALIASES, PRESETS, RECIPES
+    from sabir.merging.published import ALIASES, PRESETS, RECIPES
 
     if what == "dialects":
         everything = "every method, every space but factors"

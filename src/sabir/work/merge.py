@@ -17,9 +17,10 @@ from sabir.lora.files import Adapter, open_adapter
 from sabir.lora.tokenizer import tokenizer_files
 from sabir.lora.write import CARD, SERVED_RANKS, target_names, write_adapter
 from sabir.merging import by_module
+from sabir.merging.choices import from_identity, make_recipe
 from sabir.merging.kept import Kept
 from sabir.merging.methods import METHODS
-from sabir.merging.recipe import Recipe, adapter_weights, from_identity, make_recipe, merge
+from sabir.merging.recipe import Recipe, adapter_weights, merge
 from sabir.work import Outcome, Work
 
 if TYPE_CHECKING:

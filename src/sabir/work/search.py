@@ -21,8 +21,10 @@ from sabir.catalog import did_you_mean
 from sabir.errors import InputError, SabirError
 from sabir.lora.files import open_adapter
 from sabir.merging.by_module import leaves
+from sabir.merging.choices import from_identity
 from sabir.merging.methods import METHODS
-from sabir.merging.recipe import RECIPES, Recipe, adapter_weights, from_identity
+from sabir.merging.published import RECIPES
+from sabir.merging.recipe import Recipe, adapter_weights
 from sabir.work import Outcome, Work
 from sabir.work.merge import merge_below, move_up
 from sabir.work.prepare import read_examples
