@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIDE, RANK, DENSITY = 4096, 16, 0.2
-TILE = 1 << 16  # of a merge: streaming.TILE_VALUES
+TILE = 1 << 18  # of a merge: tiles.TILE_VALUES
 PEERS = ("topk", "kthvalue", "argsort")
 REACH = 3
 ROUNDS = 3

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from problems import PROBLEMS, SHAPES, random_factors, save_peft, with_digest
-from sabir.merging import ops, order, streaming
+from sabir.merging import ops, order, tiles
 from sabir.merging.choices import make_recipe
 from sabir.merging.methods import METHODS
 from sabir.merging.recipe import Recipe, merge
@@ -271,8 +271,8 @@ def test_tiles_change_no_bit_of_what_is_exact(case, tmp_path, monkeypatch):
     adapters = whole_numbers(tmp_path)
     at_once = bits(case.recipe(), adapters)
     for values, rows in ((1, 1), (25, 1), (40, 5)):
-        monkeypatch.setattr(streaming, "TILE_VALUES", values)
-        monkeypatch.setattr(streaming, "LEAST_ROWS", rows)
+        monkeypatch.setattr(tiles, "TILE_VALUES", values)
+        monkeypatch.setattr(tiles, "LEAST_ROWS", rows)
         assert bits(case.recipe(), adapters) == at_once
 
 
@@ -282,8 +282,8 @@ def test_tiles_change_nothing(case, problem, monkeypatch):
         adapters = problem(name)
         at_once = deltas(case.recipe(), adapters)
         with monkeypatch.context() as patch:
-            patch.setattr(streaming, "TILE_VALUES", 25)
-            patch.setattr(streaming, "LEAST_ROWS", 1)
+            patch.setattr(tiles, "TILE_VALUES", 25)
+            patch.setattr(tiles, "LEAST_ROWS", 1)
             assert_close(deltas(case.recipe(), adapters), at_once)
 
 
@@ -292,7 +292,7 @@ def test_memory_changes_no_bit(case, problem, monkeypatch):
     adapters = problem("half-opposite")
     held = bits(case.recipe(), adapters)
     for room in (0, 3000):  # nothing is held; something is
-        monkeypatch.setattr(streaming, "HELD_BYTES", room)
+        monkeypatch.setattr(tiles, "HELD_BYTES", room)
         assert bits(case.recipe(), adapters) == held
 
 
@@ -313,7 +313,7 @@ def test_what_a_sample_says_of_thresholds_changes_no_bit(case, problem, monkeypa
             patch.setattr(order, "SAMPLE", 40)
             assert bits(case.recipe(), adapters) == sorted_out
             for misled in (0.0, 1e-3, 1e9):
-                patch.setattr(streaming.Merged, "sampled", lambda *_, m=misled: np.full(20, m, np.float32))
+                patch.setattr(tiles.Tiles, "sampled", lambda *_, m=misled: np.full(20, m, np.float32))
                 assert bits(case.recipe(), adapters) == sorted_out
 
 

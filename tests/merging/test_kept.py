@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from problems import PROBLEMS, random_factors, save_peft
-from sabir.merging import streaming
+from sabir.merging import tiles as tiles_of
 from sabir.merging.choices import make_recipe
 from sabir.merging.kept import VERSION, Kept
 from sabir.merging.order import Found
@@ -51,13 +51,13 @@ def adapters(tmp_path):
 def walks(monkeypatch):
     """(unit, content of the adapters walked over) of every walk that facts ask for."""
     seen = []
-    tiles = streaming.Merged.tiles
+    tiles = tiles_of.Tiles.tiles
 
     def spy(self, unit, only):
         seen.append((unit, frozenset(self.digests[i] for i in self.present(unit) if i in only)))
         return tiles(self, unit, only)
 
-    monkeypatch.setattr(streaming.Merged, "tiles", spy)
+    monkeypatch.setattr(tiles_of.Tiles, "tiles", spy)
     return seen
 
 

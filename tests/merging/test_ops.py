@@ -12,7 +12,7 @@ from hypothesis import settings as trials
 from hypothesis import strategies as st
 
 from problems import PROBLEMS, random_factors, save_peft
-from sabir.merging import ops, streaming
+from sabir.merging import ops, tiles
 from sabir.merging.choices import make_recipe
 from sabir.merging.recipe import merge
 
@@ -265,9 +265,7 @@ def test_a_merge_whose_factors_fit_in_memory_reads_each_adapter_few_times(
     # once to merge, once for each fact about the whole: thresholds, and the majority of signs
     adapters = {name: save_peft(tmp_path / name, random_factors(i)) for i, name in enumerate("ab")}
     reads = []
-    read = streaming.Merged._read
-    monkeypatch.setattr(
-        streaming.Merged, "_read", lambda self, module: reads.append(module) or read(self, module)
-    )
+    read = tiles.Tiles.read
+    monkeypatch.setattr(tiles.Tiles, "read", lambda self, module: reads.append(module) or read(self, module))
     dict(merge(make_recipe("ties", space=space, settings={"density": 0.5}), adapters))
     assert 1 <= max(reads.count(module) for module in reads) <= times

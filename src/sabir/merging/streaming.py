@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,26 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import hardshrink
 
 from sabir.catalog import Entry
 from sabir.lora.files import Adapter
-from sabir.lora.lowrank import LowRank, Truncation, energy, stack, truncate
+from sabir.lora.lowrank import LowRank, Truncation, energy, truncate
 from sabir.merging import by_module
 from sabir.merging.dialects import Dialect
 from sabir.merging.kept import Kept
 from sabir.merging.ops import CANCELS
-from sabir.merging.spaces import Block, Coordinates, Given
-from sabir.merging.stack import Stack
-from sabir.merging.whole import Facts
-
-# Per adapter: 1 MB of float32. Of smaller tiles two threads wait for each other, 1.5 times as long.
-TILE_VALUES = 1 << 18
-LEAST_ROWS = 8  # of a tile: a product with fewer rows reads its right factor too often
-HELD_BYTES = 1 << 28  # blocks kept between the walks of one merge: 256 MB, recomputed beyond
+from sabir.merging.tiles import Tiles
 
 T = TypeVar("T")
 
@@ -90,7 +80,6 @@ class Merged:
             for module in everywhere
         }
         self._adapters = [adapters[name] for name in self.names]
-        self.digests = [adapter.digest for adapter in self._adapters]
         layers = by_module.layer_count(module for adapter in self._adapters for module in adapter.modules)
         self._weights = {
             module: {
@@ -101,23 +90,29 @@ class Merged:
             }
             for module in everywhere
         }
-        self._settings = {
-            module: {
-                key: by_module.at(value, module, layers, f"settings.{key}") for key, value in settings.items()
-            }
-            for module in everywhere
-        }
-        self._method, self._space, self._dialect = method, space, dialect
-        self._adds_up = method.name in dialect.adds_up
-        # then all modules of an adapter take part, and what it looks like does not depend on the others
-        self.independent = space.name == "delta" and not any(isinstance(w, Mapping) for w in weights.values())
+        self._method, self._space = method, space
         self._asked, self._cap = rank, cap
         self._on_module = on_module
-        self._kept = kept
-        self._held: dict[str, Block] = {}
-        self._free_bytes = HELD_BYTES
-        self._hold = threading.Lock()
-        self._facts = Facts(self, kept)
+        self._tiles = Tiles(
+            self._adapters,
+            shapes=self.shapes,
+            weights=self._weights,
+            settings={
+                module: {
+                    key: by_module.at(value, module, layers, f"settings.{key}")
+                    for key, value in settings.items()
+                }
+                for module in everywhere
+            },
+            method=method,
+            space=space,
+            dialect=dialect,
+            rank=rank,
+            # then all modules of an adapter take part
+            independent=space.name == "delta" and not any(isinstance(w, Mapping) for w in weights.values()),
+            threads=self.threads,
+            kept=kept,
+        )
 
     @property
     def rank(self) -> int:
@@ -166,11 +161,10 @@ class Merged:
             finally:
                 for _, future in waiting:
                     future.cancel()
-        self._held.clear()
-        self._free_bytes = HELD_BYTES
+        self._tiles.let_go()
 
     def _merge(self, module: str) -> tuple[LowRank, _Module]:
-        lowranks = self._read(module)
+        lowranks = self._tiles.read(module)
         if not lowranks:
             rows, columns = self.shapes[module]
             return LowRank(torch.zeros(rows, 0), torch.zeros(0, columns)), NOTHING_CUT
@@ -178,23 +172,23 @@ class Merged:
         if not self._is_exact or sum(x.rank for x in lowranks) > min(self.shapes[module]):
             rank = self._rank_of(module)
         if self._is_sum:
-            result = truncate(self._sum(module, lowranks), rank)
+            result = truncate(self._tiles.summed(module, lowranks), rank)
         else:
-            coordinates = self._coordinates(module, lowranks)
-            result = coordinates.back(self._blocks(module, coordinates, lowranks), rank)
+            coordinates = self._tiles.coordinates(module, lowranks)
+            result = coordinates.back(self._tiles.blocks(module, coordinates, lowranks), rank)
         if self._is_exact:
             return result.lowrank, NOTHING_CUT
         return result.lowrank, self._energies(module, lowranks, result)
 
     def _dense(self, module: str) -> Tensor:
         rows, columns = self.shapes[module]
-        lowranks = self._read(module)
+        lowranks = self._tiles.read(module)
         if not lowranks:
             return torch.zeros(rows, columns)
         if self._is_sum:
-            return self._sum(module, lowranks).delta()
-        coordinates = self._coordinates(module, lowranks)
-        merged = self._blocks(module, coordinates, lowranks)
+            return self._tiles.summed(module, lowranks).delta()
+        coordinates = self._tiles.coordinates(module, lowranks)
+        merged = self._tiles.blocks(module, coordinates, lowranks)
         if not self._space.facts["keeps_rank"]:
             return merged[0]
         return coordinates.back(merged, None).lowrank.delta()
@@ -203,7 +197,7 @@ class Merged:
         own, own_kept = [0.0] * len(self.names), [0.0] * len(self.names)
         cut = result.share < 1 - 1e-9 or not self._space.facts["lossless"]
         basis = torch.linalg.qr(result.lowrank.b.double()).Q if cut else None
-        for i, lowrank in zip(self.present(module), lowranks, strict=True):
+        for i, lowrank in zip(self._tiles.present(module), lowranks, strict=True):
             own[i] = energy(lowrank)
             own_kept[i] = own[i] if basis is None else _energy_in(basis, lowrank)
         cancelled = result.total <= CANCELS**2 * sum(own)  # then there was nothing to keep
@@ -232,142 +226,6 @@ class Merged:
         """The result holds all of the merge: no rank is asked for, and none is exceeded."""
         whole = self._is_sum or (self._space.facts["keeps_rank"] and self._space.facts["lossless"])
         return whole and self._asked is None and self._cap is None
-
-    def _read(self, module: str) -> list[LowRank]:
-        return [self._lowrank(self._adapters[i], module) for i in self._weights[module]]
-
-    def _scales(self, module: str) -> list[float]:
-        adapters = [self._adapters[i] for i in self._weights[module]]
-        return [adapter.scale(module) if module in adapter.shapes else 0.0 for adapter in adapters]
-
-    def _lowrank(self, adapter: Adapter, module: str) -> LowRank:
-        if module in adapter.shapes:
-            return adapter.read(module)
-        rows, columns = self.shapes[module]
-        return LowRank(torch.zeros(rows, 0), torch.zeros(0, columns))
-
-    def _sum(self, module: str, lowranks: Sequence[LowRank]) -> LowRank:
-        """A linear method on the factors. It is known by what it makes of unit vectors."""
-        unit = self._stack(
-            module, torch.eye(len(lowranks), dtype=torch.float64)[:, :, None], self.present(module), 0
-        )
-        weights = torch.tensor(list(self._weights[module].values()), dtype=torch.float64)
-        coefficients = self._method.function(unit, weights, **self._settings[module])
-        return stack(lowranks, coefficients[:, 0].tolist())
-
-    def _coordinates(self, module: str, lowranks: Sequence[LowRank]) -> Coordinates:
-        scales = self._scales(module)
-        coordinates: Coordinates = self._space.function(Given(lowranks, scales, self._asked))
-        for block in coordinates.blocks:
-            self._remember(module + block.name, block)
-        return coordinates
-
-    def _blocks(self, module: str, coordinates: Coordinates, lowranks: Sequence[LowRank]) -> list[Tensor]:
-        """Each block of a module, merged."""
-        merged = []
-        for block in coordinates.blocks:
-            rights = [x.a for x in lowranks] if block.rights is None else block.rights
-            whole = torch.empty(block.lefts[0].shape[0], rights[0].shape[1])
-            first = 0
-            for tile in self._block_tiles(module + block.name, block, rights, self.present(module)):
-                rows = self.combine(tile)
-                whole[first : first + len(rows)] = rows
-                first += len(rows)
-            merged.append(whole)
-        return merged
-
-    # --- what facts about the whole walk over (see `whole.Walked`) -------------------------------------------
-
-    @property
-    def units(self) -> list[str]:
-        blocks = self._space.facts["blocks"]
-        return [module + block for module in self.shapes if self._weights[module] for block in blocks]
-
-    def present(self, unit: str) -> tuple[int, ...]:
-        return tuple(self._weights[self._module_of(unit)])
-
-    def _module_of(self, unit: str) -> str:
-        return unit if unit in self.shapes else unit.rpartition(".")[0]
-
-    def entries(self, unit: str) -> int:
-        if self.independent:
-            rows, columns = self.shapes[unit]
-            return rows * columns
-        block = self._held.get(unit) or self._block(unit)[0]
-        columns = self.shapes[self._module_of(unit)][1] if block.rights is None else block.rights[0].shape[1]
-        return int(block.lefts[0].shape[0] * columns)
-
-    def sampled(self, unit: str, adapter: int, count: int) -> np.ndarray:
-        block, rights = self._block(unit)
-        place = self.present(unit).index(adapter)
-        left, right = block.lefts[place], rights[place].double()
-        key = hashlib.sha256(f"sabir sample 1\n{unit}".encode()).digest()
-        drawn = (
-            np.random.Philox(key=int.from_bytes(key[:16], "little")).random_raw(2 * count).astype(np.int64)
-            >> 1
-        )
-        rows = torch.from_numpy(np.abs(drawn[:count]) % left.shape[0])
-        columns = torch.from_numpy(np.abs(drawn[count:]) % right.shape[1])
-        return (left[rows] * right[:, columns].T).sum(1).abs().float().numpy()
-
-    def tiles(self, unit: str, only: Sequence[int]) -> Iterator[Stack]:
-        block, rights = self._block(unit)
-        yield from self._block_tiles(unit, block, rights, [i for i in self.present(unit) if i in only])
-
-    def combine(self, tile: Stack) -> Tensor:
-        module = self._module_of(tile.module)
-        weights = torch.tensor([self._shares(tile.module)[i] for i in tile.present])
-        return self._method.function(tile, weights, **self._settings[module])
-
-    def _shares(self, unit: str) -> Mapping[int, float]:
-        """What each adapter weighs in a unit."""
-        module = self._module_of(unit)
-        weights, shares = self._weights[module], self._space.facts["shares"]
-        if shares is None:
-            return weights
-        scales = self._scales(module)
-        block = self._space.facts["blocks"].index(unit.removeprefix(module))
-        return dict(zip(weights, shares(list(weights.values()), scales)[block], strict=True))
-
-    def _block(self, unit: str) -> tuple[Block, Sequence[Tensor]]:
-        """A unit's block once more, and its right factors: kept where there was room, else computed again."""
-        module = self._module_of(unit)
-        block = self._held.get(unit)
-        if block is None or block.rights is None:
-            lowranks = self._read(module)
-        if block is None:
-            blocks = {module + one.name: one for one in self._coordinates(module, lowranks).blocks}
-            block = blocks[unit]
-        return block, block.rights if block.rights is not None else [x.a for x in lowranks]
-
-    def _remember(self, unit: str, block: Block) -> None:
-        with self._hold:
-            if unit not in self._held and block.held_bytes <= self._free_bytes:
-                self._held[unit] = block
-                self._free_bytes -= block.held_bytes
-
-    def _block_tiles(
-        self, unit: str, block: Block, rights: Sequence[Tensor], only: Sequence[int]
-    ) -> Iterator[Stack]:
-        """Rows after rows of these adapters' matrices; all at once where a method takes whole matrices."""
-        places = [place for place, i in enumerate(self.present(unit)) if i in only]
-        factors = [(block.lefts[place], rights[place].double()) for place in places]
-        rows, columns = block.lefts[0].shape[0], rights[0].shape[1]
-        height = max(LEAST_ROWS, TILE_VALUES // max(1, columns))
-        dtype = torch.float32
-        if self._method.facts.get("matrix"):
-            height, dtype = max(1, rows), torch.float64
-        for first in range(0, max(1, rows), height):  # a module of zeros has one empty tile
-            values = torch.empty(len(factors), min(height, rows - first), columns, dtype=dtype)
-            for value, (left, right) in zip(values, factors, strict=True):
-                value.copy_(left[first : first + height] @ right)
-            if block.floor:
-                values = hardshrink(values, block.floor)
-            yield self._stack(unit, values, tuple(only), first * columns)
-
-    def _stack(self, unit: str, values: Tensor, present: tuple[int, ...], start: int) -> Stack:
-        digests = tuple(self.digests[i] for i in present)
-        return Stack(values, present, digests, unit, start, self._dialect, self._adds_up, self._facts)
 
 
 def _energy_in(basis: Tensor, x: LowRank) -> float:
