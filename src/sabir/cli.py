@@ -243,7 +243,10 @@ def merge(
         str | None, typer.Option("--dtype", help="of what is written: float32, bfloat16 or float16")
     ] = None,
     base: Annotated[
-        Path | None, typer.Option("--base", help="the base model's folder, for --rank fold")
+        Path | None,
+        typer.Option(
+            "--base", help="the base model's folder: to fold into, to check against, for its tokenizer"
+        ),
     ] = None,
     analyze: Annotated[
         bool, typer.Option("--analyze", help="show how the adapters relate; merges too where --out is given")
@@ -253,15 +256,14 @@ def merge(
     """Merge any PEFT adapters into one: no config, no base model, no GPU."""
     from sabir.work.merge import analyze_folders, merge_folders
 
-    if out is None and not analyze:
-        raise InputError(
-            "merge", "there is no folder to write to.", "Give one with --out, or ask for --analyze."
-        )
+    if out is None and (recipe or method or not analyze):
+        found = "there is no folder to write to."
+        raise InputError("merge", found, "Give one with --out, or ask for --analyze alone.")
     document: dict[str, Any] = {}
     if analyze:
         document["analysis"] = analyze_folders(adapters, on_module=_module_progress("analyzing"))
     if out is not None:
-        with _interruptible():
+        with _interruptible(), _nothing_written():
             document |= merge_folders(
                 adapters,
                 out=out,
@@ -270,7 +272,7 @@ def merge(
                 space=space,
                 settings=_method_settings(override, density=density, scale=scale, seed=seed),
                 weights=_adapter_weights(weights),
-                rank=int(rank) if rank is not None and rank.isdigit() else rank,
+                rank=_rank(rank),
                 dialect=dialect,
                 dtype=dtype,
                 base=base,
@@ -284,6 +286,19 @@ def merge(
         for warning in document["warnings"]:
             _warn(warning)
         _say(_merged(document))
+
+
+def _rank(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() else text
+
+
+@contextmanager
+def _nothing_written() -> Iterator[None]:
+    """What an interruption means where nothing is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped("", "stopped; nothing was written.") from None
 
 
 def _merged(document: Mapping[str, Any]) -> str:
@@ -387,7 +402,7 @@ def _method_settings(override: Sequence[str] | None, **given: float | None) -> d
     for path, value in parse_overrides(override or ()):
         name = ".".join(map(str, path))
         if name in settings:
-            raise InputError(f"--set {name}", "is given twice.", f"Give --{name} or --set, one of the two.")
+            raise InputError(f"--set {name}", "is given twice.", "Keep one of the two.")
         settings[name] = value
     return settings
 
@@ -400,7 +415,10 @@ def _adapter_weights(text: str | None) -> list[float] | dict[str, float] | None:
     try:
         if all("=" in part for part in parts):
             pairs = [part.rpartition("=") for part in parts]
-            return {name: float(number) for name, _, number in pairs}
+            named = {name: float(number) for name, _, number in pairs}
+            if len(named) < len(pairs):
+                raise InputError("--weights", f"{text!r} names an adapter twice.", "Keep one of the two.")
+            return named
         return [float(part) for part in parts]
     except ValueError as error:
         raise InputError(
@@ -516,13 +534,15 @@ def _module_progress(verb: str) -> Any:
     from sabir.progress import EVERY_S
 
     drawn = sys.stderr.isatty()
+    if drawn:  # a trim over whole adapters walks through all of them before the first module
+        print(f"{verb}: reading the adapters", end="", file=sys.stderr, flush=True)
     said = time.monotonic()
 
     def show_progress(done: int, total: int) -> None:
         nonlocal said
         if drawn:
             end = "\n" if done == total else ""
-            print(f"\r{verb}: module {done} of {total}", end=end, file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{verb}: module {done} of {total}", end=end, file=sys.stderr, flush=True)
         elif time.monotonic() - said > EVERY_S:
             said = time.monotonic()
             print(f"{verb}: module {done} of {total}", file=sys.stderr, flush=True)

@@ -156,9 +156,16 @@ ALONE = [
 ]
 
 
+def cuts_small_directions(case: Case) -> bool:
+    """The paper's KnOTS cuts singular values at an absolute 1e-5, so it does not scale: its trap, its dialect."""
+    return case.dialect == "paper" and case.space == "knots"
+
+
 @over(ALONE)
 def test_one_adapter_of_weight_one_at_density_one_comes_back(case, problem):
     for name in ("random", "unequal ranks", "one zero", "tiny", "bf16", "rslora", "patterns", "real"):
+        if name == "tiny" and cuts_small_directions(case):
+            continue
         for language, adapter in problem(name).items() if fits(case, name) else ():
             expected = {module: adapter.read(module).delta() for module in adapter.modules}
             assert_close(deltas(case.recipe(weights={language: 1.0}), {language: adapter}), expected)
@@ -207,6 +214,8 @@ def test_equal_adapters_of_weights_one_and_minus_one_give_zero(tmp_path):
 @pytest.mark.parametrize("factor", [-4.0, 1e-6])
 def test_a_scaled_input_gives_the_scaled_output(case, factor, tmp_path):
     # mergekit's sce weighs alike what has a mean square below 1e-6: that floor is not scaled, and not here
+    if factor < 1 and factor > 0 and cuts_small_directions(case):
+        factor = 1e-2
     plain, scaled = three(tmp_path / "1"), three(tmp_path / "c", lambda b, a: (factor * b, a))
     expected = {module: factor * delta for module, delta in deltas(case.recipe(), plain).items()}
     # rounded factors shift an entry by some 1e-7, and singular directions by that over their gaps

@@ -48,6 +48,7 @@ def test_a_card_gives_the_line_that_serves_it():
         f"vllm serve org/model --revision {'a' * 40} --enable-lora --max-lora-rank 32 --lora-modules NAME=FOLDER"
         in model_card(DOCUMENT).splitlines()
     )
+    assert "--max-lora-rank 16 " in model_card({**DOCUMENT, "rank": 9})
     folded = model_card({**DOCUMENT, "folded": True})
     assert "vllm serve FOLDER" in folded.splitlines()
     assert front_matter(folded)["library_name"] == "transformers"

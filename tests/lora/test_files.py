@@ -95,6 +95,65 @@ def test_a_damaged_folder_is_refused_with_a_sentence(tmp_path):
         open_adapter(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"r": "x"}, f"r is 'x' for module '{Q}', which is no whole number above 0"),
+        ({"r": math.inf}, "r is inf for module"),
+        ({"r": -3, "use_rslora": True}, "r is -3 for module"),
+        ({"r": 2.5}, "r is 2.5 for module"),
+        ({"r": True}, "r is True for module"),
+        ({"r": 0}, "r is 0 for module"),
+        ({"rank_pattern": {"q_proj": None}}, "r is None for module"),
+        ({"rank_pattern": {"(": 3}}, "rank_pattern cannot be used for module"),
+        ({"rank_pattern": [3]}, "rank_pattern cannot be used for module"),
+        ({"lora_alpha": math.nan}, f"lora_alpha is nan for module '{Q}', which is no finite number"),
+        ({"lora_alpha": "6"}, "lora_alpha is '6' for module"),
+        ({"lora_alpha": 10**400}, "which is no finite number"),
+    ],
+)
+def test_a_rank_or_an_alpha_that_is_no_number_is_said_so(config, sentence, tmp_path):
+    adapter = save_peft(tmp_path / "de", {Q: random_factors(1)[Q]}, **config)
+    with pytest.raises(InputError) as caught:
+        check_supported(adapter)
+    assert sentence in str(caught.value)
+    with pytest.raises(InputError, match="Save the adapter again"):
+        adapter.read(Q)
+
+
+@pytest.mark.parametrize("field", ["base_model_name_or_path", "revision", "task_type"])
+def test_a_field_that_is_no_text_is_refused(field, tmp_path):
+    with pytest.raises(InputError, match=f"{field} must be text, and is 5"):
+        save_peft(tmp_path / "de", random_factors(1), **{field: 5})
+
+
+def test_json_too_deep_is_refused_with_a_sentence(tmp_path):
+    adapter = save_peft(tmp_path / "de", random_factors(1))
+    deep = b'{"a":' + b"[" * 99999
+    (adapter.path / "adapter_model.safetensors").write_bytes(len(deep).to_bytes(8, "little") + deep)
+    with pytest.raises(InputError, match="is not a complete safetensors file"):
+        open_adapter(adapter.path)
+    (adapter.path / "adapter_config.json").write_bytes(deep)
+    with pytest.raises(InputError, match="is not JSON"):
+        open_adapter(adapter.path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"__metadata__": 5}',
+        '{"a": {"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}}',
+        '{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 8]}}',
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused_with_a_sentence(header, tmp_path):
+    adapter = save_peft(tmp_path / "de", random_factors(1))
+    weights = adapter.path / "adapter_model.safetensors"
+    weights.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(8))
+    with pytest.raises(InputError, match="is not a complete safetensors file"):
+        open_adapter(adapter.path)
+
+
 def test_values_that_are_not_finite_are_refused_when_read(tmp_path):
     factors = random_factors(1)
     factors[Q][0][0, 0] = float("nan")

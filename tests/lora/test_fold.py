@@ -193,6 +193,16 @@ def test_one_half_of_tied_embeddings_is_not_changed(said, case, tmp_path):
             ),
             r"is quantized \(gptq\)",
         ),
+        (lambda base: (base / "config.json").write_text("[" * 9999), "is not a model's configuration"),
+        (lambda base: (base / "config.json").write_text('{"quantization_config": "gptq"}'), r"\(gptq\)"),
+        (lambda base: (base / folding.INDEX).write_text("{"), "is no index of a model's weights"),
+        (lambda base: (base / folding.INDEX).write_text("{}"), "is no index of a model's weights"),
+        (lambda base: (base / folding.INDEX).write_text('{"weight_map": 5}'), "is no index of"),
+        (lambda base: (base / folding.INDEX).write_text('{"weight_map": {"a": 5}}'), "is no index of"),
+        (
+            lambda base: (base / folding.INDEX).write_text('{"weight_map": {}, "metadata": [1]}'),
+            "is no index of",
+        ),
         (
             lambda base: [path.unlink() for path in base.glob("*.safetensors*")],
             "is saved as a pickle",
@@ -258,7 +268,7 @@ def test_an_error_half_way_leaves_nothing(error, tmp_path):
 
     with pytest.raises((RuntimeError, KeyboardInterrupt, StoreError)):
         fold(tmp_path / "base", tmp_path / "deep" / "out", breaks())
-    assert list((tmp_path / "deep").iterdir()) == []
+    assert not (tmp_path / "deep").exists()
 
 
 def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
@@ -280,8 +290,42 @@ def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
 def test_a_disk_too_small_is_seen_first(tmp_path, monkeypatch):
     save_base(tmp_path / "base")
     monkeypatch.setattr(folding, "SPARE_BYTES", 1 << 60)
-    with pytest.raises(StoreError, match=r"the folded model takes .* GB, and .* GB are free"):
+    with pytest.raises(
+        StoreError, match=r"the folded model needs [\d,]+ MB of free space, and [\d,]+ MB are free"
+    ):
         fold(tmp_path / "base", tmp_path / "out", [])
+
+
+@pytest.mark.parametrize("below", ["sub", "deep/sub"])
+def test_an_output_below_a_file_is_one_sentence(below, tmp_path):
+    save_base(tmp_path / "base")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match="the model could not be written: Not a directory"):
+        fold(tmp_path / "base", tmp_path / "file" / below, [])
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("call", ["mkdir", "exists", "rename"])
+def test_a_folder_without_permission_is_one_sentence(call, tmp_path, monkeypatch):
+    save_base(tmp_path / "base")
+
+    def refuses(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, refuses)
+        with pytest.raises(StoreError, match="the model could not be written: Permission denied"):
+            fold(tmp_path / "base", tmp_path / "deep" / "out", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+
+
+def test_what_is_infinite_in_the_base_stays_so(tmp_path):
+    save_base(tmp_path / "base", more={"mask.weight": torch.full((3, 3), float("-inf"))})
+    fold(tmp_path / "base", tmp_path / "out", [], dtype="bfloat16")
+    assert torch.isinf(loaded(tmp_path / "out")["mask.weight"]).all()
+    head = torch.full((9, 4), float("inf"))
+    with pytest.raises(InputError, match="the merge is too large for float32"):
+        fold(tmp_path / "base", tmp_path / "again", [], saved=[("lm_head.weight", head)])
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel does not tell the peak")

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from adapters import save_embedding
+from adapters import save_embedding, save_tensors
 from safetensors.torch import load_file
 
 from problems import random_factors, save_peft
 from sabir.errors import InputError, StoreError
+from sabir.lora import write as writing
 from sabir.lora.checks import check_supported
-from sabir.lora.files import CONFIG, WEIGHTS
+from sabir.lora.files import CONFIG, WEIGHTS, open_adapter
 from sabir.lora.lowrank import LowRank
 from sabir.lora.write import served_rank, target_names, write_adapter
+from sabir.work.merge import merge_folders
 
 Q = "model.layers.0.self_attn.q_proj"
 
@@ -89,8 +93,6 @@ def test_served_ranks_are_those_vllm_takes():
 
 def test_target_names_are_short_only_where_all_modules_of_that_name_are_meant(tmp_path):
     wanted = ["layers.0.q_proj", "layers.1.q_proj", "layers.0.up_proj"]
-    base = [*wanted, "layers.1.up_proj"]
-    assert target_names(wanted, base_modules=base) == ["layers.0.up_proj", "q_proj"]
     assert target_names(wanted) == sorted(wanted)
     shapes = {name: (4, 4) for name in wanted}
     all_of_them = save_peft(tmp_path / "a", random_factors(1, shapes=shapes))
@@ -258,3 +260,175 @@ def test_names_of_targets_stay_short_for_the_union_of_different_modules(tmp_path
     )
     assert target_names([*one.shapes, *two.shapes], adapters=[one, two]) == ["q_proj", "x.0.up_proj"]
     assert target_names(["x.0.q_proj"], adapters=[one]) == ["x.0.q_proj"]
+
+
+def test_of_two_writers_into_one_folder_one_is_refused(tmp_path):
+    adapter, out = save_peft(tmp_path / "de", random_factors(1)), tmp_path / "deep" / "out"
+    other = save_peft(tmp_path / "ja", random_factors(2))
+
+    def interrupted():
+        yield Q, adapter.read(Q)
+        with pytest.raises(InputError, match="is there: another run writes it, or one was killed"):
+            written(out, other)
+        yield from ((module, adapter.read(module)) for module in adapter.modules if module != Q)
+
+    first = write_adapter(out, interrupted(), shapes=adapter.shapes, rank=3, base_model=None)
+    assert all(torch.equal(first.read(m).delta(), adapter.read(m).delta()) for m in adapter.modules)
+    assert {path.name for path in out.iterdir()} == {CONFIG, WEIGHTS}
+
+
+def test_a_run_that_ends_between_a_look_and_the_claim_is_not_written_over(tmp_path, monkeypatch):
+    adapter, out = save_peft(tmp_path / "de", random_factors(1)), tmp_path / "out"
+    make_folders = writing.make_folders
+
+    def late(folder, undo):
+        monkeypatch.setattr(writing, "make_folders", make_folders)
+        written(folder, adapter)
+        make_folders(folder, undo)
+
+    monkeypatch.setattr(writing, "make_folders", late)
+    with pytest.raises(InputError, match="holds an adapter already"):
+        written(out, save_peft(tmp_path / "ja", random_factors(2)))
+    assert {path.name for path in out.iterdir()} == {CONFIG, WEIGHTS}
+
+
+@pytest.mark.parametrize("when", ["deltas", "texts"])
+def test_a_killed_run_leaves_nothing_but_partial_files(when, tmp_path):
+    program = """
+import os, signal, sys
+from pathlib import Path
+from problems import random_factors, save_peft
+from sabir.lora.write import write_adapter
+folder, when = Path(sys.argv[1]), sys.argv[2]
+adapter = save_peft(folder / "de", random_factors(1))
+(folder / "tokenizer.json").write_text("{}")
+def die(now):
+    if now == when:
+        os.kill(os.getpid(), signal.SIGKILL)
+def lowranks():
+    for module in adapter.modules:
+        yield module, adapter.read(module)
+    die("deltas")
+def texts():
+    yield "README.md", "x"
+    die("texts")
+write_adapter(folder / "out", lowranks(), shapes=adapter.shapes, rank=3, base_model=None,
+              copies=[folder / "tokenizer.json"], texts=lambda: dict(texts()))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "x"), when]
+    ran = subprocess.run(command, check=False, cwd=Path(__file__).parents[1])
+    assert ran.returncode == -signal.SIGKILL
+    out = tmp_path / "x" / "out"
+    assert all(path.name.startswith(".") and path.suffix == ".partial" for path in out.iterdir())
+    adapter = open_adapter(tmp_path / "x" / "de")
+    with pytest.raises(InputError, match=r"safetensors\.partial: is there.* Remove it if none is at work"):
+        written(out, adapter)
+    (out / f".{WEIGHTS}.partial").unlink()
+    again = written(out, adapter, copies=[tmp_path / "x" / "tokenizer.json"], texts=lambda: {"README.md": ""})
+    assert {path.name for path in again.path.iterdir()} == {CONFIG, WEIGHTS, "README.md", "tokenizer.json"}
+
+
+@pytest.mark.parametrize("below", ["sub", "deep/sub"])
+def test_an_output_below_a_file_is_one_sentence(below, tmp_path):
+    adapter = save_peft(tmp_path / "de", random_factors(1))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match="the adapter could not be written: Not a directory"):
+        written(tmp_path / "file" / below, adapter)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("call", ["mkdir", "touch", "exists", "rename", "unlink"])
+def test_a_folder_without_permission_is_one_sentence(call, tmp_path, monkeypatch):
+    adapter = save_peft(tmp_path / "de", random_factors(1))
+
+    def refuses(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    def fails():
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, refuses)
+        with pytest.raises(StoreError, match=r"Permission denied|No space left on device"):
+            written(tmp_path / "deep" / "out", adapter, texts=fails)
+    if call != "unlink":
+        assert not (tmp_path / "deep").exists()
+
+
+def test_parents_that_were_made_go_again_and_others_stay(tmp_path):
+    adapter = save_peft(tmp_path / "de", random_factors(1))
+    (tmp_path / "old").mkdir()
+
+    def fails():
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        written(tmp_path / "old" / "a" / "b", adapter, texts=fails)
+    assert list((tmp_path / "old").iterdir()) == []
+
+
+@pytest.mark.parametrize("rank", [1, 8])  # padded, and not
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_merge_that_overflowed_is_not_written(rank, value, tmp_path):
+    large, small = torch.full((4, rank), value), torch.ones(rank, 4)
+    for side in (LowRank(large, small), LowRank(small.T, large.T)):
+        for dtype in ("float32", "bfloat16", "float16"):
+            with pytest.raises(InputError, match=r"the merge is too large for float32\. Lower the scale"):
+                write_adapter(
+                    tmp_path / "out",
+                    [("m", side)],
+                    shapes={"m": (4, 4)},
+                    rank=rank,
+                    base_model=None,
+                    dtype=dtype,
+                )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_embedding_and_conv1d_merge_end_to_end(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    weights, raws = {"de": 0.25, "ja": 2.0}, {}
+    conv, table = "transformer.h.0.attn.c_attn", "transformer.wte"
+    names = {
+        conv: (f"base_model.model.{conv}.lora_B.weight", f"base_model.model.{conv}.lora_A.weight"),
+        table: (f"base_model.model.{table}.lora_embedding_B", f"base_model.model.{table}.lora_embedding_A"),
+    }
+    for name in weights:
+        raws[name] = {
+            stored: torch.randn(shape, generator=generator)
+            for module, (outputs, inputs) in {conv: (18, 6), table: (6, 40)}.items()
+            for stored, shape in zip(names[module], ((outputs, 3), (3, inputs)), strict=True)
+        }
+        save_tensors(
+            tmp_path / name,
+            raws[name],
+            r=3,
+            lora_alpha=6,
+            fan_in_fan_out=True,
+            target_modules=["c_attn", "wte"],
+            base_model_name_or_path="org/gpt",
+            task_type="CAUSAL_LM",
+        )
+    folders = [tmp_path / name for name in weights]
+    merge_folders(folders, out=tmp_path / "linear", method="linear", weights=weights)
+    merge_folders(folders, out=tmp_path / "ties", method="ties", space="knots", weights=weights)
+    for out in (tmp_path / "linear", tmp_path / "ties"):
+        config, stored = json.loads((out / CONFIG).read_text()), load_file(out / WEIGHTS)
+        assert config["target_modules"] == ["c_attn", "wte"]
+        assert (config["r"], config["lora_alpha"], config["fan_in_fan_out"]) == (8, 8, True)
+        assert config["base_model_name_or_path"] == "org/gpt"
+        assert {name: tuple(values.shape) for name, values in stored.items()} == {
+            names[conv][0]: (18, 8),
+            names[conv][1]: (8, 6),
+            names[table][0]: (6, 8),
+            names[table][1]: (8, 40),
+        }
+        merged = open_adapter(out)
+        check_supported(merged)
+        assert merged.embeddings == {table}
+    stored = load_file(tmp_path / "linear" / WEIGHTS)
+    for b, a in names.values():
+        expected = sum(
+            2.0 * weights[name] * raws[name][b].double() @ raws[name][a].double() for name in weights
+        )
+        torch.testing.assert_close(stored[b].double() @ stored[a].double(), expected, rtol=1e-4, atol=1e-4)

@@ -368,10 +368,26 @@ def test_a_recipe_that_drops_something_equals_no_simpler_one(method):
     )
 
 
-def test_a_second_trim_is_no_equal():
+@pytest.mark.parametrize("dialect", ["sabir", "paper"])
+def test_a_second_trim_of_all_entries_is_the_trim_of_ties(dialect, tmp_path):
     choices = {"density": 1.0, "trim_density": 0.5}
-    assert make_recipe("dare_ties", settings=choices, dialect="paper").equivalent == ""
-    assert make_recipe("dare_ties", settings=choices).equivalent == ""
+    drawn = make_recipe("dare_ties", settings=choices, dialect=dialect, rank=99)
+    assert drawn.equivalent.endswith("'dare_ties' is 'ties' at density 0.5.")
+    adapters = PROBLEMS["random"](tmp_path)
+    ties = dict(merge(make_recipe("ties", settings={"density": 0.5}, dialect=dialect, rank=99), adapters))
+    for module, lowrank in merge(drawn, adapters):
+        assert torch.equal(lowrank.delta(), ties[module].delta())
+
+
+def test_breadcrumbs_without_outliers_are_a_trim_of_each_module(tmp_path):
+    adapters = PROBLEMS["random"](tmp_path)
+    for method, simpler in (("breadcrumbs", "magnitude"), ("breadcrumbs_ties", "ties")):
+        crumbs = make_recipe(method, settings={"density": 0.5, "outliers": 0.0}, rank=99)
+        assert f"is {simpler!r}" in crumbs.equivalent
+        trim = {"density": 0.5, "trim_over": "module"}
+        expected = dict(merge(make_recipe(simpler, settings=trim, rank=99), adapters))
+        for module, lowrank in merge(crumbs, adapters):
+            assert torch.equal(lowrank.delta(), expected[module].delta())
 
 
 @pytest.mark.parametrize(

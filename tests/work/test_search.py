@@ -280,7 +280,6 @@ def test_its_folder_is_the_merge_with_these_settings_written_by_hand(done, input
         base_model=BASE["name"],
         revision=None,
         base_folder=BASE["folder"],
-        pad_to_served=False,
     )
     assert files(work.out) == files(tmp_path / "by-hand")
     assert from_identity(result["recipe"]).identity() == recipe.identity()

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LARGEST_SERVED = 512  # vLLM takes no adapter of a larger rank
+from sabir.lora.write import SERVED_RANKS, served_rank
+
 # The class that loads the base of an adapter of this task_type.
 CLASSES = {
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -154,11 +155,12 @@ def _serving(document: Mapping[str, Any], base: str | None, *, folded: bool) -> 
         return "## Serving\n\n" + _code("sh", "vllm serve FOLDER")
     rank = document["rank"]
     revision = f" --revision {document['revision']}" if base and document.get("revision") else ""
-    line = f"vllm serve {base or 'BASE'}{revision} --enable-lora --max-lora-rank {rank} --lora-modules NAME=FOLDER"
+    room = f"--enable-lora --max-lora-rank {served_rank(rank)}"
+    line = f"vllm serve {base or 'BASE'}{revision} {room} --lora-modules NAME=FOLDER"
     said = "## Serving\n\n" + _code("sh", line)
-    if rank > LARGEST_SERVED:
+    if rank > SERVED_RANKS[-1]:
         said += (
-            f"\n\nvLLM takes ranks up to {LARGEST_SERVED}, and this one is {rank}: merge again with `rank: serve`, "
+            f"\n\nvLLM takes ranks up to {SERVED_RANKS[-1]}, and this one is {rank}: merge again with `rank: serve`, "
             "or fold it into the base."
         )
     return said

@@ -9,6 +9,7 @@ import re
 from collections.abc import Container, Mapping
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from sabir.errors import InputError
 from sabir.lora.files import (
@@ -238,7 +239,7 @@ def _base_difference(x: Adapter, y: Adapter) -> str:
     (base_x, revision_x), (base_y, revision_y) = _base(x), _base(y)
     if base_x is None or base_y is None:
         return ""
-    folders = Path(base_x).is_dir(), Path(base_y).is_dir()
+    folders = os.path.isdir(base_x), os.path.isdir(base_y)
     if all(folders):
         same = os.path.realpath(base_x) == os.path.realpath(base_y) or _weights_of(base_x) == _weights_of(
             base_y
@@ -280,9 +281,7 @@ def weight_files(folder: str | Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     index = folder / INDEX
     if index.is_file():
-        files = sorted(
-            {folder / shard for shard in json.loads(index.read_text("utf-8"))["weight_map"].values()}
-        )
+        files = sorted({folder / shard for shard in read_index(index)["weight_map"].values()})
     elif (folder / MODEL).is_file():
         files = [folder / MODEL]
     if not files:
@@ -295,6 +294,24 @@ def weight_files(folder: str | Path) -> list[Path]:
             "Give a base model saved as safetensors.",
         )
     return files
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """The index of a model in shards. Raises InputError for one that does not say where its tensors are."""
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        shards = index["weight_map"].values()
+        if not all(isinstance(shard, str) for shard in shards):
+            raise ValueError("weight_map does not name files")
+        if not isinstance(index.get("metadata") or {}, dict):
+            raise ValueError("metadata is no mapping")
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {error.strerror}.", "Copy it again.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            str(path), f"is no index of a model's weights ({error}).", "Copy or save the model again."
+        ) from error
+    return dict(index)
 
 
 def base_linear_shapes(folder: str | Path) -> dict[str, tuple[int, int]]:

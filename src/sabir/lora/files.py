@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,7 @@ FEATURES = (
     "use_qalora",
 )
 OFF: tuple[Any, ...] = (None, False, "none", [], {}, "")
+TEXTS = ("base_model_name_or_path", "revision", "task_type")
 BLOCK = 1 << 20  # values scaled at a time in float64
 
 
@@ -108,31 +110,29 @@ class Adapter:
     def scale(self, module: str) -> float:
         """What B @ A is multiplied by: alpha / r, or alpha / sqrt(r) with rsLoRA."""
         rank = self.configured_rank(module)
-        try:
-            alpha = self._pattern("alpha_pattern", module, self.config.get("lora_alpha", 8))
-            return alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
-        except (re.error, TypeError, ZeroDivisionError, AttributeError) as error:
-            raise self._unusable(module, error) from error
+        alpha = self._pattern("alpha_pattern", module, self.config.get("lora_alpha", 8))
+        if not _is_number(alpha):
+            raise self._unusable(f"lora_alpha is {alpha!r} for module {module!r}, which is no finite number")
+        return alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
 
     def configured_rank(self, module: str) -> int:
         """The rank adapter_config.json gives a module; PEFT scales by this one."""
-        try:
-            return int(self._pattern("rank_pattern", module, self.config.get("r", 8)))
-        except (re.error, TypeError, AttributeError) as error:
-            raise self._unusable(module, error) from error
+        rank = self._pattern("rank_pattern", module, self.config.get("r", 8))
+        if not (_is_number(rank) and rank > 0 and rank == int(rank)):
+            raise self._unusable(f"r is {rank!r} for module {module!r}, which is no whole number above 0")
+        return int(rank)
 
-    def _unusable(self, module: str, error: Exception) -> InputError:
-        return InputError(
-            str(self.path / CONFIG),
-            f"r, lora_alpha or their patterns cannot be used for module {module!r} ({error}).",
-            "Save the adapter again.",
-        )
+    def _unusable(self, what: str) -> InputError:
+        return InputError(str(self.path / CONFIG), f"{what}.", "Save the adapter again.")
 
-    def _pattern(self, field: str, module: str, default: float) -> float:
+    def _pattern(self, field: str, module: str, default: Any) -> Any:
         """First pattern that matches wins. Source: peft 0.21.2, utils/other.py, get_pattern_key."""
-        for pattern, value in (self.config.get(field) or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                return value
+        try:
+            for pattern, value in (self.config.get(field) or {}).items():
+                if re.match(rf"(.*\.)?({pattern})$", module):
+                    return value
+        except (re.error, AttributeError, OverflowError, RecursionError) as error:
+            raise self._unusable(f"{field} cannot be used for module {module!r} ({error})") from error
         return default
 
     def read(self, module: str) -> LowRank:
@@ -183,6 +183,11 @@ class Adapter:
             for block in read_blocks(self.path / WEIGHTS, place):
                 content.update(block)
         return f"sha256:{content.hexdigest()}"
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value of a config is a number that a float can hold: no NaN, no infinity, no True."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def factor_names(module: str, *, embedding: bool) -> tuple[str, str]:
@@ -284,10 +289,19 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(str(folder), f"has no {CONFIG}.", "Give the folder PEFT's save_pretrained wrote.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(
+            str(path), f"cannot be read: {error.strerror}.", "Save the adapter again."
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), f"is not JSON ({error}).", "Save the adapter again.") from error
     if not isinstance(config, dict):
         raise InputError(
             str(path), f"expected a mapping, got {type(config).__name__}.", "Save the adapter again."
         )
+    for name in TEXTS:
+        if not isinstance(config.get(name), str | None):
+            raise InputError(
+                str(path), f"{name} must be text, and is {config[name]!r}.", "Save the adapter again."
+            )
     return config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sabir.errors import InputError, StoreError
-from sabir.lora.checks import INDEX, base_name, is_transposed, weight_files
+from sabir.lora.checks import INDEX, base_name, is_transposed, read_index, weight_files
 from sabir.lora.safetensors_io import (
     BLOCK_BYTES,
     TORCH_NAMES,
@@ -27,7 +28,16 @@ from sabir.lora.safetensors_io import (
     read_metadata,
     write_at,
 )
-from sabir.lora.write import CARD, DTYPES, copy_file, sync_folder, write_text
+from sabir.lora.write import (
+    CARD,
+    DTYPES,
+    copy_file,
+    make_folders,
+    sync_folder,
+    taken,
+    undone_on_error,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -91,30 +101,28 @@ def fold(
     Raises InputError for a base or a delta that cannot be folded, StoreError when the disk does not take it.
     """
     base, out = Path(base_folder), Path(out).absolute()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(str(out), "exists already.", "Give another folder, or remove this one.")
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(str(out), f"no such dtype: {dtype!r}.", f"Known are: {', '.join(DTYPES)}.")
-    config = _read_model_config(base)
-    plans = {path: _plan(path, dtype) for path in weight_files(base)}
-    model = Model(base, config, frozenset(embeddings), fan_in_fan_out)
-    names = {name: place.shape for path in plans for name, place in read_header(path).items()}
-    for module, shape in (shapes or {}).items():
-        model.weight_of(module, shape, names)
-    for name, whole in (saved_shapes or {}).items():
-        _saved_name(model, name, tuple(whole), names)
-    _check_space(out, sum(size for _, _, size in plans.values()))
-    partial = out.parent / f".{out.name}.partial"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.mkdir()
-    except FileExistsError:
-        raise InputError(
-            str(partial),
-            "is there: another run writes it, or one was killed.",
-            "Remove it if none is at work.",
-        ) from None
-    try:
+    with undone_on_error(out, "the model") as undo:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise InputError(str(out), "exists already.", "Give another folder, or remove this one.")
+        if dtype is not None and dtype not in DTYPES:
+            raise InputError(str(out), f"no such dtype: {dtype!r}.", f"Known are: {', '.join(DTYPES)}.")
+        config = _read_model_config(base)
+        plans = {path: _plan(path, dtype) for path in weight_files(base)}
+        index = read_index(base / INDEX) if (base / INDEX).is_file() else None
+        model = Model(base, config, frozenset(embeddings), fan_in_fan_out)
+        names = {name: place.shape for path in plans for name, place in read_header(path).items()}
+        for module, shape in (shapes or {}).items():
+            model.weight_of(module, shape, names)
+        for name, whole in (saved_shapes or {}).items():
+            _saved_name(model, name, tuple(whole), names)
+        _check_space(out, sum(size for _, _, size in plans.values()))
+        partial = out.parent / f".{out.name}.partial"
+        make_folders(out.parent, undo)
+        try:
+            partial.mkdir()
+        except FileExistsError:
+            raise taken(partial) from None
+        undo.callback(shutil.rmtree, partial, ignore_errors=True)
         with ExitStack() as files:
             pieces = _open_pieces(plans, partial, files)
             for path in _beside(base):
@@ -126,20 +134,12 @@ def fold(
                 write_text(partial / name, text)
             for descriptor in {piece.descriptor for piece in pieces.values()}:
                 os.fsync(descriptor)
-        if (base / INDEX).is_file():
-            write_text(partial / INDEX, _index(base / INDEX, pieces))
+        if index is not None:
+            write_text(partial / INDEX, _index(index, pieces))
         write_text(partial / MODEL_CONFIG, json.dumps(_with_dtype(config, dtype), indent=2) + "\n")
         sync_folder(partial)
         partial.rename(out)
         sync_folder(out.parent)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise StoreError(
-                str(out), f"the model could not be written: {reason}.", "Nothing half-written was left."
-            ) from error
-        raise
 
 
 @dataclass(frozen=True)
@@ -187,10 +187,11 @@ def _read_model_config(base: Path) -> dict[str, Any]:
             raise ValueError("it is no mapping")
     except OSError as error:
         raise InputError(str(base), f"has no readable {MODEL_CONFIG}.", "Give a model's folder.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), f"is not a model's configuration ({error}).", "Save it again.") from error
-    if config.get("quantization_config"):
-        method = dict(config["quantization_config"]).get("quant_method", "unknown")
+    quantized = config.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method", "unknown") if isinstance(quantized, Mapping) else quantized
         raise InputError(
             str(base),
             f"is quantized ({method}), and a delta cannot be added to quantized weights.",
@@ -201,8 +202,7 @@ def _read_model_config(base: Path) -> dict[str, Any]:
 
 def _ties(config: Mapping[str, Any], names: Iterable[str]) -> bool:
     """Whether one matrix is both the input embedding and the output head."""
-    heads = [name for name in config.get("architectures") or [] if "Classification" in name]
-    if heads:  # no output head to tie to
+    if "Classification" in str(config.get("architectures")):  # no output head to tie to
         return False
     parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
     said = [part["tie_word_embeddings"] for part in parts if part.get("tie_word_embeddings") is not None]
@@ -230,11 +230,11 @@ def _plan(path: Path, dtype: str | None) -> tuple[bytes, dict[str, TensorPlace],
 
 def _check_space(out: Path, size_bytes: int) -> None:
     folder = next(parent for parent in out.parents if parent.exists())
-    free = shutil.disk_usage(folder).free
-    if size_bytes + SPARE_BYTES > free:
+    free, needed = shutil.disk_usage(folder).free, size_bytes + SPARE_BYTES
+    if needed > free:
         raise StoreError(
             str(out),
-            f"the folded model takes {size_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+            f"the folded model needs {math.ceil(needed / 1e6):,} MB of free space, and {free // 10**6:,} MB are free.",
             "Free some space, or give a folder on another disk.",
         )
 
@@ -364,16 +364,17 @@ def _copy(piece: Piece, where: str) -> None:
     for block in read_blocks(piece.source, piece.before):
         if piece.before.dtype != piece.after.dtype:
             values = torch.frombuffer(block, dtype=_torch_type(piece.before.dtype))
-            block = raw(cast(values, _torch_type(piece.after.dtype), where))
+            kind = _torch_type(piece.after.dtype)
+            # what is infinite in the base stays so
+            block = raw(cast(values, kind, where) if is_finite(values) else values.to(kind))
         write_at(piece.descriptor, block, start)
         start += len(block)
 
 
-def _index(path: Path, pieces: Mapping[str, Piece]) -> str:
-    index = json.loads(path.read_text(encoding="utf-8"))
+def _index(index: Mapping[str, Any], pieces: Mapping[str, Piece]) -> str:
     size_bytes = sum(piece.after.size_bytes for piece in pieces.values())
-    index["metadata"] = {**(index.get("metadata") or {}), "total_size": size_bytes}
-    return json.dumps(index, indent=2, sort_keys=True) + "\n"
+    metadata = {**(index.get("metadata") or {}), "total_size": size_bytes}
+    return json.dumps({**index, "metadata": metadata}, indent=2, sort_keys=True) + "\n"
 
 
 def _with_dtype(config: Mapping[str, Any], dtype: str | None) -> dict[str, Any]:

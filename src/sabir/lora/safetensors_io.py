@@ -59,10 +59,12 @@ def _parse(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
         if not isinstance(header, dict):
             raise ValueError("the header is no mapping")
         metadata = header.pop(METADATA, {})
+        if not isinstance(metadata, dict):
+            raise ValueError("the metadata is no mapping")
         return {name: _place(entry, 8 + length, size_bytes) for name, entry in header.items()}, metadata
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {error.strerror}.", "") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             str(path),
             f"is not a complete safetensors file ({error}).",
@@ -73,6 +75,8 @@ def _parse(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
 def _place(entry: Mapping[str, object], origin: int, size_bytes: int) -> TensorPlace:
     dtype, shape = str(entry["dtype"]), tuple(int(side) for side in entry["shape"])  # type: ignore[attr-defined]
     first, last = (int(offset) for offset in entry["data_offsets"])  # type: ignore[attr-defined]
+    if not all(0 <= side < 1 << 63 for side in shape):
+        raise ValueError("a shape is none")
     if not 0 <= first <= last or origin + last > size_bytes:
         raise ValueError("the values are cut short")
     if dtype in VALUE_BYTES and last - first != VALUE_BYTES[dtype] * math.prod(shape):
@@ -172,7 +176,7 @@ def write_tensors(
             which take no time and, on most file systems, no space.
         shapes: the shape of every tensor, known before the first value is.
         dtype: F32, BF16 or F16; values are cast once, here.
-    Raises InputError for a value that is finite before the cast and not after it.
+    Raises InputError for a value that is infinite or NaN, if only after the cast.
     """
     import torch
 
@@ -206,12 +210,19 @@ def _longer(tensor: Tensor, place: TensorPlace) -> bool:
 
 
 def cast(values: Tensor, dtype: torch.dtype, where: str) -> Tensor:
-    """Values in another type, rounded once. Raises InputError where a finite value is too large for it."""
+    """Values in another type, rounded once. Raises InputError where what comes out is infinite or NaN."""
+    import torch
+
     result = values.to(dtype)
-    if result is not values and not is_finite(result) and is_finite(values):
-        name = str(dtype).removeprefix("torch.")
-        raise InputError(where, f"holds values too large for {name}.", "Write it as bfloat16 or float32.")
-    return result
+    if is_finite(result):
+        return result
+    if dtype == torch.float16 and is_finite(values):
+        raise InputError(where, "holds values too large for float16.", "Write it as bfloat16 or float32.")
+    raise InputError(
+        where,
+        "holds infinite or NaN values: the merge is too large for float32.",
+        "Lower the scale or the weights.",
+    )
 
 
 def is_finite(values: Tensor) -> bool:

@@ -66,5 +66,5 @@ def _tokens(path: Path) -> dict[str, int]:
         else:
             tokens = dict(vocabulary)
         return tokens | {entry["content"]: entry["id"] for entry in document.get("added_tokens") or []}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise InputError(str(path), f"is no tokenizer ({error}).", "Save it again.") from error

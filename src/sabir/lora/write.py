@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,24 +31,19 @@ def served_rank(rank: int) -> int:
     return next((served for served in SERVED_RANKS if served >= rank), rank)
 
 
-def target_names(
-    modules: Iterable[str], *, base_modules: Iterable[str] | None = None, adapters: Iterable[Adapter] = ()
-) -> list[str]:
+def target_names(modules: Iterable[str], *, adapters: Iterable[Adapter] = ()) -> list[str]:
     """The shortest sorted `target_modules` that PEFT matches with exactly these modules.
 
     A last name ('q_proj') stands for all modules of that name, so it is used only where all of them are
-    meant: seen in the base model's modules, or known because an adapter's own config named it so.
+    meant: known because an adapter's own config named it so.
     """
     wanted = set(modules)
     leaves = {_leaf(module) for module in wanted}
-    if base_modules is not None:
-        short = leaves - {_leaf(module) for module in base_modules if module not in wanted}
-    else:
-        short = set()
-        for adapter in adapters:
-            for name in leaves & _own_leaves(adapter):
-                if {m for m in wanted if _leaf(m) == name} == {m for m in adapter.shapes if _leaf(m) == name}:
-                    short.add(name)
+    short = set()
+    for adapter in adapters:
+        for name in leaves & _own_leaves(adapter):
+            if {m for m in wanted if _leaf(m) == name} == {m for m in adapter.shapes if _leaf(m) == name}:
+                short.add(name)
     return sorted({leaf if (leaf := _leaf(module)) in short else module for module in wanted})
 
 
@@ -61,7 +57,7 @@ def _own_leaves(adapter: Adapter) -> set[str]:
     targets = adapter.config.get("target_modules")
     if not isinstance(targets, list) or any(adapter.config.get(limit) not in OFF for limit in limits):
         return set()
-    return {name for name in targets if "." not in name}
+    return {name for name in targets if isinstance(name, str) and "." not in name}
 
 
 def write_adapter(
@@ -82,12 +78,12 @@ def write_adapter(
     saved_shapes: Mapping[str, tuple[int, ...]] | None = None,
     texts: Callable[[], Mapping[str, str]] | None = None,
     copies: Sequence[Path] = (),
-    metadata: Mapping[str, str] | None = None,
 ) -> Adapter:
     """Write the adapter every server reads alike: one rank, alpha = rank, the scale folded into B.
 
-    Modules are written as they arrive, in any order; the bytes depend on the values alone. The folder has
-    an adapter_config.json only when all is on the disk; after an error nothing is left that this wrote.
+    Modules are written as they arrive, in any order; the bytes depend on the values alone. Every file gets its
+    name when all are on the disk, adapter_config.json last; after an error nothing is left that this wrote. Of
+    two that write into one folder, one is refused.
 
     Args:
         lowranks: (module, delta) pairs, each module of `shapes` once, of rank at most `rank`.
@@ -101,12 +97,10 @@ def write_adapter(
         saved_shapes: the shape of each of these.
         texts: gives more files of the folder by name, README.md for one; called when all deltas were written.
         copies: files to copy beside, see `tokenizer_files`.
-        metadata: strings for the header of the weights file.
-    Raises InputError for a folder that holds an adapter, a model or one of the files already; StoreError when
-    the disk does not take it.
+    Raises InputError for a folder that holds an adapter, a model or one of the files already, or that another run
+    writes; StoreError when the disk does not take it.
     """
     folder, embeddings = Path(folder), frozenset(embeddings)
-    _check_empty(folder, [path.name for path in copies] + ([CARD] if texts else []))
     if dtype not in DTYPES:
         raise InputError(str(folder), f"no such dtype: {dtype!r}.", f"Known are: {', '.join(DTYPES)}.")
     rank = max(rank, 1)
@@ -129,35 +123,115 @@ def write_adapter(
         _factors(lowranks, rank, embeddings, dtype),
         ((f"{PREFIX}{name}", values) for name, values in saved),
     )
-    made, mine = not folder.exists(), [folder / f".{WEIGHTS}.partial"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        facts = {"format": "pt", **(metadata or {})}
-        write_tensors(mine[0], tensors, shapes=sizes, dtype=DTYPES[dtype], metadata=facts)
+    names = [path.name for path in copies] + ([CARD] if texts else [])
+    with undone_on_error(folder, "the adapter") as undo:
+        _check_empty(folder, names)
+        make_folders(folder, undo)
+        begun = _Begun(folder, undo)
+        _check_empty(folder, names)  # again: a run that was at work may have ended
+        write_tensors(begun.claim, tensors, shapes=sizes, dtype=DTYPES[dtype], metadata={"format": "pt"})
         for path in copies:
-            mine.append(folder / path.name)
-            copy_file(path, mine[-1])
+            copy_file(path, begun.add(path.name))
         for name, text in (texts() if texts else {}).items():
             _check_empty(folder, [name])
-            mine.append(folder / name)
-            write_text(mine[-1], text)
-        mine += [folder / WEIGHTS, folder / f".{CONFIG}.partial", folder / CONFIG]
-        mine[0].rename(folder / WEIGHTS)
-        write_text(folder / f".{CONFIG}.partial", json.dumps(config, indent=2, sort_keys=True) + "\n")
-        (folder / f".{CONFIG}.partial").rename(folder / CONFIG)
+            write_text(begun.add(name), text)
+        write_text(begun.add(CONFIG), json.dumps(config, indent=2, sort_keys=True) + "\n")
+        begun.finish()
         sync_folder(folder)
-    except BaseException as error:
-        for path in mine:
-            path.unlink(missing_ok=True)
-        if made and folder.is_dir():
-            folder.rmdir()
-        if isinstance(error, OSError):
+    return open_adapter(folder)
+
+
+class _Begun:
+    """The files of a folder under names of their own until all are written.
+
+    The weights file is created first, and only where nobody else has begun one: who has it has the folder.
+    """
+
+    def __init__(self, folder: Path, undo: ExitStack) -> None:
+        self.folder = folder
+        self.claim = self._partial(WEIGHTS)
+        try:
+            self.claim.touch(exist_ok=False)
+        except FileExistsError:
+            raise taken(self.claim) from None
+        self.mine = [self.claim]
+        self.names = [WEIGHTS]
+        undo.callback(self._remove)
+
+    def add(self, name: str) -> Path:
+        """Where to write the file that will have this name."""
+        if name in self.names:
+            raise InputError(
+                str(self.folder), f"holds a {name} already.", "Give another folder, or remove it."
+            )
+        self.names.append(name)
+        self.mine.append(self._partial(name))
+        return self.mine[-1]
+
+    def finish(self) -> None:
+        """Give every file its name: the weights after those beside them, the one added last at the end."""
+        _check_empty(self.folder, self.names)
+        _, *beside, last = self.names
+        for name in (*beside, WEIGHTS, last):
+            self.mine.append(self.folder / name)
+            self._partial(name).rename(self.folder / name)
+            self.mine.remove(self._partial(name))
+
+    def _partial(self, name: str) -> Path:
+        return self.folder / f".{name}.partial"
+
+    def _remove(self) -> None:
+        """What this run created, the weights last: until then the folder is its own."""
+        for path in sorted(self.mine, key=lambda path: path in (self.claim, self.folder / WEIGHTS)):
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def undone_on_error(out: Path, what: str) -> Iterator[ExitStack]:
+    """What is registered is called, last first, if the block fails; an OSError comes out as a StoreError.
+
+    Args:
+        what: 'the adapter', for the sentence.
+    """
+    with ExitStack() as undo:
+        try:
+            yield undo
+        except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError(
-                str(folder), f"the adapter could not be written: {reason}.", "Nothing half-written was left."
+                str(out), f"{what} could not be written: {reason}.", "Nothing half-written was left."
             ) from error
-        raise
-    return open_adapter(folder)
+        undo.pop_all()
+
+
+def make_folders(folder: Path, undo: ExitStack) -> None:
+    """Make a folder and those above it; undone, the new ones that are empty go."""
+    missing = []
+    for place in (folder, *folder.parents):
+        if place.exists():
+            break
+        missing.append(place)
+    for place in reversed(missing):
+        try:
+            place.mkdir()
+        except FileExistsError:  # another run made it
+            if not place.is_dir():
+                raise
+        else:
+            undo.callback(_remove_folder, place)
+
+
+def _remove_folder(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def taken(partial: Path) -> InputError:
+    """What to say of a half-written file or folder that is not this run's."""
+    return InputError(
+        str(partial), "is there: another run writes it, or one was killed.", "Remove it if none is at work."
+    )
 
 
 def _check_empty(folder: Path, names: Iterable[str]) -> None:

@@ -25,6 +25,7 @@ from sabir.lora.write import SERVED_RANKS
 from sabir.merging.by_module import layer_of
 from sabir.merging.findings import findings
 from sabir.merging.ops import CANCELS
+from sabir.merging.threads import one_thread
 
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 POSITIONS = 4096  # a module; a share over 224 modules is then known to 0.001 or better
@@ -84,17 +85,13 @@ def analyze(
     names = sorted(adapters)
     modules = sorted({module for adapter in adapters.values() for module in adapter.modules})
     facts = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the number of threads changes no bit, and small SVDs are faster on one
-    try:
+    with one_thread():
         for done, module in enumerate(modules, start=1):
             holders = {i: adapters[name] for i, name in enumerate(names) if module in adapters[name].shapes}
             present = {i: adapter.read(module) for i, adapter in holders.items()}
             facts.append(_facts(module, present, len(names), positions))
             if on_module:
                 on_module(done, len(modules))
-    finally:
-        torch.set_num_threads(threads)
     document = {
         "adapters": _adapter_rows(names, adapters, modules, facts),
         "pairs": _pair_rows(names, adapters, facts),

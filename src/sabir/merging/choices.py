@@ -16,7 +16,7 @@ from sabir.errors import InputError, raise_all
 from sabir.merging import by_module
 from sabir.merging.dialects import DIALECTS
 from sabir.merging.methods import METHODS
-from sabir.merging.published import ALIASES, RECIPES
+from sabir.merging.published import ALIASES, PRESETS, RECIPES
 from sabir.merging.recipe import Rank, Recipe, Weights, own_space
 from sabir.merging.spaces import SPACES
 
@@ -100,6 +100,11 @@ def _row(name: str, where: str) -> Recipe:
     name = ALIASES.get(name, name)
     if name in RECIPES:
         return RECIPES[name].recipe
+    if name in PRESETS:
+        rows = ", ".join(PRESETS[name])
+        raise InputError(
+            where, f"{name!r} is a preset of several merges ({rows}).", "Put it under merges: in a config."
+        )
     known = sorted({*RECIPES, *METHODS.names()})
     raise InputError(
         where,
@@ -259,8 +264,9 @@ def _settings_together(recipe: Recipe, entry: Entry, where: str) -> list[InputEr
     errors: list[InputError] = []
     rules, settings = DIALECTS[recipe.dialect], recipe.settings
     over = settings.get("trim_over")
-    if over == "adapter" and rules.trim_over == "module":
-        message = f"{recipe.dialect!r} trims each module by itself."
+    if over not in (None, rules.trim_over) and recipe.dialect != "sabir" and "outliers" not in settings:
+        of = {"module": "each module by itself", "adapter": "over the whole adapter"}[rules.trim_over]
+        message = f"{recipe.dialect!r} trims {of}."
         errors.append(InputError(_at(where, "trim_over"), message, "Leave it out, or leave the dialect out."))
     if over == "adapter" and isinstance(settings.get("density"), Mapping):
         message = "a density that differs by module trims each module by itself."

@@ -33,6 +33,8 @@ class Dialect:
         adds_up: methods whose agreeing entries are added up, not averaged.
         same_size: a random draw is rescaled by the one number per module that restores the sum of magnitudes;
             else each entry by 1 / its own chance.
+        none: the majority sign where there is none.
+        least_sigma: singular directions up to this size are cut, whatever the largest; 0: relative to it.
         least_energy: SCE weighs all adapters alike where the sum of their mean squares is no larger.
         methods, spaces: what that program has; None: all.
     """
@@ -47,6 +49,8 @@ class Dialect:
     divide: Literal["sizes", "weights", "count"]
     same_size: bool
     adds_up: tuple[str, ...] = ()
+    none: float = 0.0
+    least_sigma: float = 0.0
     least_energy: float = 0.0
     methods: tuple[str, ...] | None = None
     spaces: tuple[str, ...] | None = None
@@ -76,6 +80,8 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             majority=True,
             divide="count",
             same_size=False,
+            none=-1.0,
+            least_sigma=1e-5,
             methods=("linear", "ties", "dare", "dare_ties"),
             spaces=("delta", "knots"),
             source="https://arxiv.org/abs/2410.19735",

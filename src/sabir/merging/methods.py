@@ -3,7 +3,7 @@
 Facts that a method declares when it is registered:
     weight: what an adapter weighs by default, "mean" (1/n) or a number.
     linear: a weighted sum of the deltas, whatever the values; it is then computed exactly on the factors.
-    matrix: acts on singular directions, so it takes whole matrices, in `core` space only.
+    matrix: acts on singular directions, so it takes whole matrices, in `core` space (or `compressed`).
     compares: says what adapters differ in, so one that lacks a module counts there as zero; one alone is none.
 Importing this loads no torch.
 """

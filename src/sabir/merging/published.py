@@ -15,7 +15,7 @@ class Named:
     """A published recipe by its name.
 
     Args:
-        recommended: settings reported to work well: where a search may start, never set by themselves.
+        recommended: settings reported to work well: where a search starts, and what a config without merges: takes.
     """
 
     recipe: Recipe
@@ -32,7 +32,8 @@ KNOTS = "https://arxiv.org/abs/2410.19735"
 CORE = "https://arxiv.org/abs/2509.17786"
 COMPRESSED = "https://arxiv.org/abs/2606.03723"
 
-# Where the recommended settings come from: the starting points KnOTS reports (table of hyperparameters).
+# The recommended settings of the TIES, DARE and KnOTS rows are the starting points KnOTS reports (table of
+# hyperparameters); of the others they are the method's defaults, or those of their papers.
 RECIPES: Mapping[str, Named] = MappingProxyType(
     {
         "average": Named(Recipe("linear"), TASK_ARITHMETIC),
@@ -60,6 +61,7 @@ RECIPES: Mapping[str, Named] = MappingProxyType(
 # What others call the same: PEFT's combination types, mergekit's methods, the papers' letters.
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
+        "cat": "task-arithmetic",
         "svd": "task-arithmetic",
         "task_arithmetic": "task-arithmetic",
         "ties_svd": "ties",

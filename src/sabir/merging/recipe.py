@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sabir.catalog import Entry, did_you_mean, non_default
 from sabir.errors import InputError
+from sabir.lora.write import SERVED_RANKS
 from sabir.merging import by_module
 from sabir.merging.dialects import DIALECTS
 from sabir.merging.methods import METHODS
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 Weights = Mapping[str, Any] | float | None
 Rank = int | str | None
-SERVED_AT_MOST = 512  # the largest rank vLLM takes
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,13 @@ class Recipe:
         simpler = without.get(self.method)
         if simpler == "ties" and self.method in DIALECTS[self.dialect].adds_up:
             return ""  # there they are summed, which "ties" never is
-        if simpler and density == 1 and self.settings.get("trim_density", 1) == 1:
-            return f"At density 1 nothing is dropped: {self.method!r} is {simpler!r}."
+        if simpler and density == 1:
+            trim = self.settings.get("trim_density", 1)
+            then = "" if trim == 1 else f" at density {trim}"
+            return f"At density 1 nothing is dropped: {self.method!r} is {simpler!r}{then}."
+        even = {"breadcrumbs": "magnitude", "breadcrumbs_ties": "ties"}.get(self.method)
+        if even and self.settings.get("outliers") == 0 and self.dialect == "sabir":
+            return f"Without outliers {self.method!r} is {even!r} that trims each module."
         return ""
 
     def identity(self) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def merge(
         settings=settings,
         weights=weights,
         rank=recipe.rank if isinstance(recipe.rank, int) else None,
-        cap=SERVED_AT_MOST if recipe.rank == "serve" else None,
+        cap=SERVED_RANKS[-1] if recipe.rank == "serve" else None,
         on_module=on_module,
         threads=threads,
         kept=kept,

@@ -42,11 +42,13 @@ class Given:
         lowranks: their deltas.
         scales: what each adapter's own B @ A is multiplied by.
         rank: what the recipe asks for, if a number.
+        least_sigma: singular directions up to this size are cut; 0: those below `CUT` of the largest.
     """
 
     lowranks: Sequence[LowRank]
     scales: Sequence[float]
     rank: int | None
+    least_sigma: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,7 @@ def knots(given: Given) -> Coordinates:
     blocks = r_b.split([x.rank for x in lowranks], dim=1)
     core = torch.cat([block @ r_a.T for block, r_a in zip(blocks, triangles, strict=True)], dim=1)
     p, sigma, _ = torch.linalg.svd(core, full_matrices=False)
-    real = int((sigma > CUT * sigma[0]).sum()) if sigma.numel() else 0
+    real = int((sigma > (given.least_sigma or CUT * sigma[0])).sum()) if sigma.numel() else 0
     u = q_b @ p[:, :real]
     signs = canonical_signs(u)
     turned = (p[:, :real] * signs).T  # (real, R)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -19,6 +17,7 @@ from sabir.merging import by_module
 from sabir.merging.dialects import Dialect
 from sabir.merging.kept import Kept
 from sabir.merging.ops import CANCELS
+from sabir.merging.threads import one_thread
 from sabir.merging.tiles import Tiles
 
 T = TypeVar("T")
@@ -120,8 +119,8 @@ class Merged:
 
     @property
     def uncut_rank(self) -> int:
-        """The rank that holds all of the merge, where it has one below the module's own sides."""
-        return max((self._sum_of_ranks(module) for module in self.shapes), default=0)
+        """The largest rank of a module that the space gives where none is asked for."""
+        return max(map(self._own_rank, self.shapes), default=0)
 
     def __iter__(self) -> Iterator[tuple[str, LowRank]]:
         """Each module's delta at the rank asked for; the energies are known after the last."""
@@ -129,6 +128,18 @@ class Merged:
         for module, (lowrank, energies) in self._each(self._merge):
             modules.append(energies)
             yield module, lowrank
+        self._add_up(modules)
+
+    def dense(self) -> Iterator[tuple[str, Tensor]]:
+        """Each module's whole delta, (O, I) float32, for folding into the base: nothing is cut."""
+        modules = []
+        for module, (delta, energies) in self._each(self._dense):
+            modules.append(energies)
+            yield module, delta
+        self._add_up(modules)
+
+    def _add_up(self, modules: Sequence[_Module]) -> None:
+        """The energies of all modules together."""
         kept, total = sum(one.kept for one in modules), sum(one.total for one in modules)
         own, own_kept = (
             [sum(one[i] for one in side if one) for i in range(len(self.names))]
@@ -140,16 +151,12 @@ class Merged:
             for i, name in sorted(enumerate(self.names), key=lambda pair: pair[1])
         }
 
-    def dense(self) -> Iterator[tuple[str, Tensor]]:
-        """Each module's whole delta, (O, I) float32, for folding into the base: nothing is cut."""
-        yield from self._each(self._dense)
-        self.energy_kept, self.energy_kept_by_adapter = 1.0, dict.fromkeys(sorted(self.names), 1.0)
-
     def _each(self, function: Callable[[str], T]) -> Iterator[tuple[str, T]]:
         """The function of each module, in order, computed on several threads a little ahead."""
-        with _one_thread(), ThreadPoolExecutor(self.threads) as pool:
+        with one_thread(), ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[tuple[str, Future[T]]] = deque()
             todo = iter(self.shapes)
+            self._tiles.start()
             try:
                 for done in range(1, len(self.shapes) + 1):
                     while len(waiting) < self.threads + 1 and (module := next(todo, None)) is not None:
@@ -159,9 +166,10 @@ class Merged:
                     if self._on_module:
                         self._on_module(done, len(self.shapes))
             finally:
+                if waiting:  # left early: what runs need not go on
+                    self._tiles.stop()
                 for _, future in waiting:
                     future.cancel()
-        self._tiles.let_go()
 
     def _merge(self, module: str) -> tuple[LowRank, _Module]:
         lowranks = self._tiles.read(module)
@@ -180,18 +188,20 @@ class Merged:
             return result.lowrank, NOTHING_CUT
         return result.lowrank, self._energies(module, lowranks, result)
 
-    def _dense(self, module: str) -> Tensor:
+    def _dense(self, module: str) -> tuple[Tensor, _Module]:
         rows, columns = self.shapes[module]
         lowranks = self._tiles.read(module)
         if not lowranks:
-            return torch.zeros(rows, columns)
+            return torch.zeros(rows, columns), NOTHING_CUT
         if self._is_sum:
-            return self._tiles.summed(module, lowranks).delta()
+            return self._tiles.summed(module, lowranks).delta(), NOTHING_CUT
         coordinates = self._tiles.coordinates(module, lowranks)
         merged = self._tiles.blocks(module, coordinates, lowranks)
         if not self._space.facts["keeps_rank"]:
-            return merged[0]
-        return coordinates.back(merged, None).lowrank.delta()
+            return merged[0], NOTHING_CUT
+        result = coordinates.back(merged, None)
+        lossless = self._space.facts["lossless"]
+        return result.lowrank.delta(), NOTHING_CUT if lossless else self._energies(module, lowranks, result)
 
     def _energies(self, module: str, lowranks: Sequence[LowRank], result: Truncation) -> _Module:
         own, own_kept = [0.0] * len(self.names), [0.0] * len(self.names)
@@ -205,21 +215,25 @@ class Merged:
 
     def _rank_of(self, module: str) -> int:
         """The rank of one module's result: what the recipe asks or the space gives, at most min(O, I)."""
-        ranks = [self._adapters[i].ranks.get(module, 0) for i in self._weights[module]]
-        default = sum(ranks) if self._space.facts["rank"] == "sum" else max(ranks, default=0)
+        ranks = self._ranks(module)
         limits = [*self.shapes[module], *([] if self._cap is None else [self._cap])]
         if self._is_sum or self._space.facts["keeps_rank"]:
             limits.append(sum(ranks))
-        return min(default if self._asked is None else self._asked, *limits)
+        return min(self._own_rank(module) if self._asked is None else self._asked, *limits)
 
     @property
     def _is_sum(self) -> bool:
         """A linear method where deltas lie whole: the factors side by side are its exact result."""
         return bool(self._method.facts.get("linear")) and self._space.facts["lossless"]
 
-    def _sum_of_ranks(self, module: str) -> int:
-        ranks = [self._adapters[i].ranks.get(module, 0) for i in self._weights[module]]
-        return min(sum(ranks), *self.shapes[module])
+    def _ranks(self, module: str) -> list[int]:
+        return [self._adapters[i].ranks.get(module, 0) for i in self._weights[module]]
+
+    def _own_rank(self, module: str) -> int:
+        """What the space gives where no rank is asked for."""
+        ranks = self._ranks(module)
+        rank = sum(ranks) if self._space.facts["rank"] == "sum" else max(ranks, default=0)
+        return min(rank, *self.shapes[module])
 
     @property
     def _is_exact(self) -> bool:
@@ -232,25 +246,3 @@ def _energy_in(basis: Tensor, x: LowRank) -> float:
     """The energy of a delta inside the span of orthonormal columns (O, q), from the factors."""
     b, a = basis.T @ x.b.double(), x.a.double()
     return max(0.0, float(((b.T @ b) * (a @ a.T)).sum()))
-
-
-_alone = threading.Lock()
-_running: list[int] = []  # for each merge under way, how many threads torch had before the first
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Linear algebra on one thread, so that the number of threads changes no bit.
-
-    It is faster too: a 320 x 320 SVD took 0.02 s on one thread and 4.7 s on two under load (merging.md).
-    """
-    with _alone:
-        _running.append(_running[0] if _running else torch.get_num_threads())
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _alone:
-            threads = _running.pop()
-            if not _running:
-                torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from torch.nn.functional import hardshrink
 
 from sabir.catalog import Entry
+from sabir.errors import InputError
 from sabir.lora.files import Adapter
 from sabir.lora.lowrank import LowRank, stack
+from sabir.lora.safetensors_io import is_finite
 from sabir.merging.dialects import Dialect
 from sabir.merging.kept import Kept
 from sabir.merging.spaces import Block, Coordinates, Given
@@ -63,6 +66,7 @@ class Tiles:
         self.digests = [adapter.digest for adapter in adapters]
         self.independent = independent
         self.threads = threads
+        self.none = dialect.none
         self._adapters, self._weights, self._settings = adapters, weights, settings
         self._method, self._space, self._dialect = method, space, dialect
         self._adds_up = method.name in dialect.adds_up
@@ -71,6 +75,7 @@ class Tiles:
         self._held: dict[str, Block] = {}
         self._free_bytes = HELD_BYTES
         self._hold = threading.Lock()
+        self._stopped = threading.Event()
 
     def read(self, module: str) -> list[LowRank]:
         """The deltas of the adapters that are present in a module."""
@@ -93,12 +98,15 @@ class Tiles:
         )
         weights = torch.tensor(list(self._weights[module].values()), dtype=torch.float64)
         coefficients = self._method.function(unit, weights, **self._settings[module])
-        return stack(lowranks, coefficients[:, 0].tolist())
+        total = stack(lowranks, coefficients[:, 0].tolist())
+        return LowRank(_finite(total.b, module), total.a)
 
     def coordinates(self, module: str, lowranks: Sequence[LowRank]) -> Coordinates:
         """The module in the space of the merge."""
         scales = self._scales(module)
-        coordinates: Coordinates = self._space.function(Given(lowranks, scales, self._asked))
+        coordinates: Coordinates = self._space.function(
+            Given(lowranks, scales, self._asked, self._dialect.least_sigma)
+        )
         for block in coordinates.blocks:
             self._remember(module + block.name, block)
         return coordinates
@@ -114,7 +122,7 @@ class Tiles:
                 rows = self.combine(tile)
                 whole[first : first + len(rows)] = rows
                 first += len(rows)
-            merged.append(whole)
+            merged.append(_finite(whole, module))
         return merged
 
     # --- what facts about the whole walk over (see `whole.Walked`) -------------------------------------------
@@ -199,6 +207,8 @@ class Tiles:
         if self._method.facts.get("matrix"):
             height, dtype = max(1, rows), torch.float64
         for first in range(0, max(1, rows), height):  # a module of zeros has one empty tile
+            if self._stopped.is_set():
+                raise CancelledError
             values = torch.empty(len(factors), min(height, rows - first), columns, dtype=dtype)
             for value, (left, right) in zip(values, factors, strict=True):
                 value.copy_(left[first : first + height] @ right)
@@ -210,8 +220,21 @@ class Tiles:
         digests = tuple(self.digests[i] for i in present)
         return Stack(values, present, digests, unit, start, self._dialect, self._adds_up, self._facts)
 
-    def let_go(self) -> None:
-        """Forget what was held between walks."""
+    def start(self) -> None:
+        """Forget what was held, and an earlier stop."""
         with self._hold:
             self._held.clear()
             self._free_bytes = HELD_BYTES
+        self._stopped.clear()
+
+    def stop(self) -> None:
+        """Whoever walks gives up at the next tile."""
+        self._stopped.set()
+
+
+def _finite(merged: Tensor, module: str) -> Tensor:
+    if not is_finite(merged):
+        raise InputError(
+            "", f"module {module!r} becomes too large for float32.", "Lower the scale or the weights."
+        )
+    return merged

@@ -27,6 +27,7 @@ class Walked(Protocol):
     """A merge as facts see it: its matrices ("units"), most often one per module, and their tiles."""
 
     threads: int
+    none: float  # the majority sign where there is none
     independent: bool  # what an adapter looks like here does not depend on the others
 
     @property
@@ -260,7 +261,7 @@ class Facts:
             return count.sum
 
         total = sum(self._map(of_unit, self._walked.units))
-        return float((total > 0) - (total < 0))
+        return float((total > 0) - (total < 0)) or self._walked.none
 
     def _map(self, function: Callable[[str], T], units: Sequence[str]) -> Iterator[T]:
         """The function of each unit, in their order, on as many threads as the merge has."""

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from sabir.errors import InputError
 from sabir.lora.card import model_card
-from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported, twins
+from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported
 from sabir.lora.files import Adapter, open_adapter
-from sabir.lora.tokenizer import tokenizer_files
-from sabir.lora.write import CARD, SERVED_RANKS, target_names, write_adapter
+from sabir.lora.tokenizer import tokenizer_files, vocabulary_difference
+from sabir.lora.write import CARD, served_rank, target_names, write_adapter
 from sabir.merging import by_module
 from sabir.merging.choices import from_identity, make_recipe
 from sabir.merging.kept import Kept
 from sabir.merging.methods import METHODS
+from sabir.merging.notes import notes
 from sabir.merging.recipe import Recipe, adapter_weights, merge
 from sabir.work import Outcome, Work
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sabir.merging.streaming import Merged
 
 OnModule = Callable[[int, int], None] | None
-ENOUGH_ENERGY = 0.9  # a merge that keeps less is warned about (merging.md: rank 16 kept 0.2 of a TIES merge)
 MODEL_CONFIG = "config.json"
 
 
@@ -55,7 +55,6 @@ def merge_below(
         base_model=base["name"],
         revision=base["revision"],
         base_folder=base["folder"],
-        pad_to_served=False,
         on_module=on_module,
         kept=Kept(Path(work.args["kept"])),
     )
@@ -113,6 +112,9 @@ def merge_folders(
             f"there are {len(weights)} for {len(adapters)} adapters.",
             "Give one per adapter, in order.",
         )
+    if isinstance(adapters, str | Path):
+        found = f"expected a list of adapter folders, got {str(adapters)!r}."
+        raise InputError("merge", found, "Write [...] around it.")
     started = time.perf_counter()
     opened = open_folders(adapters)
     names = list(opened)
@@ -131,17 +133,26 @@ def merge_folders(
         shapes = base_linear_shapes(base_folder)
         for name, adapter in opened.items():
             check_fits(adapter, shapes, where=name)
+            if difference := vocabulary_difference(base_folder, adapter.path):
+                raise InputError(
+                    f"the base and {name!r}", difference, "Give the base the adapters were trained on."
+                )
+    named = sorted({str(adapter.base_model) for adapter in opened.values()})
+    base_model = _shared([adapter.base_model for adapter in opened.values()]) or (base and str(base)) or None
     merged = merge_into(
         Path(out),
         made,
         opened,
-        base_model=_shared([adapter.base_model for adapter in opened.values()]),
+        base_model=base_model,
         revision=_shared([adapter.revision for adapter in opened.values()]),
         base_folder=base_folder,
-        pad_to_served=True,
         copies=_tokenizer(base_folder, opened),
         on_module=on_module,
     )
+    if len(named) > 1:
+        merged["warnings"].append(
+            f"The adapters name different bases ({', '.join(named)}): only their shapes could be compared."
+        )
     return {
         "out": str(out),
         **merged,
@@ -183,17 +194,17 @@ def merge_into(
     base_model: str | None,
     revision: str | None,
     base_folder: Path | str | None = None,
-    pad_to_served: bool,
     copies: Sequence[Path] = (),
     on_module: OnModule = None,
     kept: Kept | None = None,
 ) -> dict[str, Any]:
     """Merge into a folder: a canonical adapter with its card, or the base with the merge folded in.
 
+    An adapter's rank is filled up with zeros to one that servers take.
+
     Args:
         adapters: by name, checked already.
         base_folder: needed where the recipe folds.
-        pad_to_served: fill the rank up with zeros to one that servers take.
         copies: files to put beside, such as the tokenizer's.
         kept: facts about single adapters from earlier merges.
     Returns: rank (None when folded), modules, parameters, energies and warnings.
@@ -202,10 +213,10 @@ def merge_into(
     first = next(iter(adapters.values()))
     shapes = merged.shapes
     embeddings = frozenset(module for adapter in adapters.values() for module in adapter.embeddings)
-    saved = _averages(recipe, adapters)
+    saved = _averages(adapters, _saved_shares(recipe, adapters))
     saved_shapes = {name: place.shape for name, place in first.saved.items()}
-    folds = recipe.rank == "fold"
-    rank = merged.rank
+    folds, task_type = recipe.rank == "fold", _task_type(adapters)
+    rank = served_rank(max(1, merged.rank))
     document: dict[str, Any] = {}
 
     def finish() -> dict[str, str]:
@@ -221,7 +232,6 @@ def merge_into(
         }
         return {CARD: model_card({**document, **facts})}
 
-    task_type = _shared([adapter.config.get("task_type") for adapter in adapters.values()]) or "CAUSAL_LM"
     if folds:
         from sabir.lora.fold import fold
 
@@ -242,8 +252,6 @@ def merge_into(
             shapes=shapes,
         )
         return document
-    if pad_to_served:
-        rank = next((served for served in SERVED_RANKS if served >= max(1, rank)), rank)
     write_adapter(
         out,
         merged,
@@ -273,16 +281,18 @@ def _in_full(recipe: Recipe, adapters: Mapping[str, Adapter]) -> dict[str, Any]:
         **{name: one.default for name, one in METHODS.get(recipe.method).settings.items()},
         **recipe.settings,
         "weights": adapter_weights(recipe, list(adapters)),
-        "rank": recipe.rank or "exact",
+        "rank": recipe.rank or "the space's own",
         "dialect": recipe.dialect,
+        "dtype": recipe.dtype or ("the base's own" if recipe.rank == "fold" else "float32"),
     }
 
 
-def _averages(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[tuple[str, Tensor]]:
-    """Layers trained whole (modules_to_save) are no deltas: their mean by weight, in float64."""
+def _saved_shares(recipe: Recipe, adapters: Mapping[str, Adapter]) -> dict[str, dict[str, float]]:
+    """What each adapter's layers trained whole count in their mean, by layer; known before anything is merged."""
     first = next(iter(adapters.values()))
     weights = adapter_weights(recipe, list(adapters))
     layers = by_module.layer_count(first.modules)
+    shares = {}
     for name in first.saved:
         each = {key: by_module.at(weight, name, layers, f"weights.{key}") for key, weight in weights.items()}
         total = sum(each.values())
@@ -292,9 +302,30 @@ def _averages(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[tuple
                 f"{name!r} was trained whole and is averaged by weight, and the weights' sum is {total}.",
                 "Give weights with a sum above 0.",
             )
-        ordered = sorted(adapters, key=lambda key: adapters[key].digest)
-        mean = sum(adapters[key].read_saved(name).double() * (each[key] / total) for key in ordered)
+        shares[name] = {key: weight / total for key, weight in each.items()}
+    return shares
+
+
+def _averages(
+    adapters: Mapping[str, Adapter], shares: Mapping[str, Mapping[str, float]]
+) -> Iterator[tuple[str, Tensor]]:
+    """Layers trained whole (modules_to_save) are no deltas: their mean by weight, in float64."""
+    ordered = sorted(adapters, key=lambda key: adapters[key].digest)
+    for name, each in shares.items():
+        mean = sum(adapters[key].read_saved(name).double() * each[key] for key in ordered)
         yield name, mean.float()  # type: ignore[union-attr]
+
+
+def _task_type(adapters: Mapping[str, Adapter]) -> str | None:
+    """What the adapters are for, in PEFT's words; None where trained heads come without any."""
+    types = [adapter.config.get("task_type") for adapter in adapters.values()]
+    said = sorted({str(one) for one in types if one})
+    if len(said) > 1:
+        raise InputError(
+            "", f"adapters are of the task types {' and '.join(said)}.", "Merge adapters of one task."
+        )
+    saved = any(adapter.saved for adapter in adapters.values())
+    return said[0] if said else None if saved else "CAUSAL_LM"
 
 
 def _document(
@@ -309,49 +340,8 @@ def _document(
         "parameters": sum(sides),
         "energy_kept": merged.energy_kept,
         "energy_kept_by_adapter": dict(merged.energy_kept_by_adapter or {}),
-        "warnings": _warnings(recipe, adapters, merged, folded),
+        "warnings": notes(recipe, adapters, merged),
     }
-
-
-def _warnings(recipe: Recipe, adapters: Mapping[str, Adapter], merged: Merged, folded: bool) -> list[str]:
-    """What a user should know of this merge, a sentence each."""
-    cut = merged.rank  # before it was padded
-    found = [
-        f"{one!r} and {other!r} are the same adapter: it counts twice." for one, other in twins(adapters)
-    ]
-    if recipe.equivalent:
-        found.append(recipe.equivalent)
-    by_adapter = ", ".join(
-        f"{name} {share:.3f}" for name, share in (merged.energy_kept_by_adapter or {}).items()
-    )
-    energy = f"{merged.energy_kept:.3f} of the merge's energy ({by_adapter})"
-    if recipe.rank == "serve" and merged.uncut_rank > cut:
-        found.append(
-            f"Cut from rank {merged.uncut_rank} to {cut}, the largest that servers take: it keeps {energy}. "
-            "rank: fold keeps all of it, in a model of its own."
-        )
-    elif (merged.energy_kept or 0.0) < ENOUGH_ENERGY:
-        found.append(
-            f"Rank {cut} keeps {energy}. Give a larger rank, merge in 'knots' or 'core' space, or fold it into "
-            "the base (rank: fold)."
-        )
-    elif recipe.space == "compressed" and min((merged.energy_kept_by_adapter or {}).values()) < ENOUGH_ENERGY:
-        found.append(
-            f"The common space of rank {cut} holds only a part of each adapter's energy: {by_adapter}."
-        )
-    if not folded and cut > SERVED_RANKS[-1]:
-        found.append(
-            f"Rank {cut} is more than servers take ({SERVED_RANKS[-1]}): rank: serve cuts it to that, rank: fold "
-            "makes a model of it."
-        )
-    for name, adapter in adapters.items():
-        missing = [module for module in merged.shapes if module not in adapter.shapes]
-        if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            found.append(f"{name!r} does not adapt module {missing[0]!r}{more}: it is absent there.")
-    if not folded and next(iter(adapters.values())).saved:
-        found.append("It holds layers trained whole (modules_to_save), which PEFT loads and vLLM does not.")
-    return found
 
 
 def _base_folder(base: Path | str | None, adapters: Mapping[str, Adapter], *, needed: bool) -> Path | None:
@@ -379,7 +369,7 @@ def _names(adapters: Sequence[Path | str]) -> list[str]:
     """A name per adapter: its folder's, with a number where two are called alike."""
     names: list[str] = []
     for path in adapters:
-        folder = Path(path).resolve().name
+        folder = Path(path).name or Path(path).resolve().name
         numbered = (f"{folder}#{number}" for number in count(2))
         names.append(next(name for name in chain([folder], numbered) if name not in names))
     return names

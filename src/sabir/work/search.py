@@ -12,7 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,9 @@ def open_space(
     chosen = [name for name in open_names if over is None or name in over]
     spans = _narrowed({name: SPANS[name] for name in chosen if name != WEIGHTS}, recipe)
     if WEIGHTS in chosen:
-        spans |= {f"{WEIGHTS}.{language}": TIMES_DEFAULT for language in sorted(languages)}
+        alone = METHODS.get(recipe.method).facts.get("compares")  # it needs two adapters, so none may go
+        span = replace(TIMES_DEFAULT, low=EDGE) if alone else TIMES_DEFAULT
+        spans |= {f"{WEIGHTS}.{language}": span for language in sorted(languages)}
     return Space(spans, _first(recipe, spans))
 
 
