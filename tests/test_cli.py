@@ -276,6 +276,10 @@ def test_merge_takes_settings_by_module_and_weights_by_name(sabir, two, tmp_path
     assert recipe["settings"]["density"] == {"depth": [0.2, 0.8]}
     assert recipe["weights"] == {"de": 0.5, "fr": 2.0}
     assert recipe["rank"] == 4
+    by_module = ("merge", *two, "--recipe", "average", "--out", tmp_path / "two", "--json")
+    code, out, err = sabir(*by_module, "--set", "weights={de: {depth: [0.2, 1.0]}, fr: 1}")
+    assert code == 0, err
+    assert json.loads(out)["recipe"]["weights"] == {"de": {"depth": [0.2, 1.0]}, "fr": 1.0}
 
 
 def test_merge_says_on_standard_error_what_a_user_should_know(sabir, two, tmp_path):
@@ -313,6 +317,9 @@ def test_merge_analyzes_without_writing_and_with(sabir, two, tmp_path):
         (["--method", "ties", "--density", "0"], "expected a share above 0, at most 1, got 0.0."),
         (["--method", "ties", "--weights", "1,2,3"], "there are 3 for 2 adapters."),
         (["--method", "ties", "--weights", "it=1"], "no such adapter."),
+        (["--method", "ties", "--set", "weights=3"], "expected a list or a mapping, got 3."),
+        (["--method", "ties", "--weights", "de=1,de=2"], "names an adapter twice."),
+        (["--recipe", "paper-eight"], "is a preset of several merges"),
         (["--method", "ties", "--dialect", "pfet"], "Did you mean 'peft'?"),
         (["--method", "linear", "--rank", "fold"], "Give its folder: --base DIR."),
         (["--method", "linear", "--base", "nowhere"], "is no model folder"),
@@ -341,3 +348,29 @@ def test_no_color_is_respected_and_pipes_get_plain_text(finished):
         pytest.skip("there is no `script` to stand for a terminal")
     assert "\x1b[1;32m" in shell(command, TERM="xterm-256color").stdout
     assert "32m" not in shell(command, TERM="xterm-256color", NO_COLOR="1").stdout
+
+
+def test_a_merge_counts_its_modules_on_the_terminal_it_has(monkeypatch):
+    from sabir import progress
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        count = progress.module_count("merging", stream)
+        count(1, 2)
+        monkeypatch.setattr(progress.time, "monotonic", lambda: 1e9)  # long after
+        count(2, 2)
+        monkeypatch.undo()
+    assert "reading the adapters" in terminal.getvalue()
+    assert terminal.getvalue().endswith("module 2 of 2\n")
+    assert pipe.getvalue() == "merging: module 2 of 2\n"
+
+
+def test_a_disk_that_fills_up_leaves_nothing_of_a_merge(two, tmp_path):
+    done = shell(f"ulimit -f 1; SABIR merge {two[0]} {two[1]} --recipe ties-knots --out {tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert "the adapter could not be written" in done.stderr
+    assert not (tmp_path / "out").exists()

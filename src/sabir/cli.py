@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,7 +219,7 @@ def merge(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="another setting of the method, or one by module: density='{depth: [0.2, 0.8]}'",
+            help="another setting of the method, or one by module: density='{depth: [0.2, 0.8]}'; weights too",
         ),
     ] = None,
     weights: Annotated[
@@ -231,7 +230,9 @@ def merge(
     ] = None,
     rank: Annotated[
         str | None,
-        typer.Option("--rank", help="exact (the default), a number, serve (what servers take), or fold"),
+        typer.Option(
+            "--rank", help="a number, exact, serve (what servers take), or fold; else what the space gives"
+        ),
     ] = None,
     dialect: Annotated[
         str | None,
@@ -254,6 +255,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge any PEFT adapters into one: no config, no base model, no GPU."""
+    from sabir.progress import module_count
     from sabir.work.merge import analyze_folders, merge_folders
 
     if out is None and (recipe or method or not analyze):
@@ -261,8 +263,12 @@ def merge(
         raise InputError("merge", found, "Give one with --out, or ask for --analyze alone.")
     document: dict[str, Any] = {}
     if analyze:
-        document["analysis"] = analyze_folders(adapters, on_module=_module_progress("analyzing"))
+        document["analysis"] = analyze_folders(adapters, on_module=module_count("analyzing", sys.stderr))
     if out is not None:
+        settings = _method_settings(override, density=density, scale=scale, seed=seed)
+        by_name = settings.pop("weights", None)  # --set weights='{de: {depth: [0.2, 1]}, en: 1}'
+        if by_name is not None and weights is not None:
+            raise InputError("--weights", "are given twice.", "Keep one of --weights and --set weights=.")
         with _interruptible(), _nothing_written():
             document |= merge_folders(
                 adapters,
@@ -270,13 +276,13 @@ def merge(
                 recipe=recipe,
                 method=method,
                 space=space,
-                settings=_method_settings(override, density=density, scale=scale, seed=seed),
-                weights=_adapter_weights(weights),
+                settings=settings,
+                weights=_adapter_weights(weights) if by_name is None else by_name,
                 rank=_rank(rank),
                 dialect=dialect,
                 dtype=dtype,
                 base=base,
-                on_module=_module_progress("merging"),
+                on_module=module_count("merging", sys.stderr),
             )
     if as_json:
         return _print_json(document)
@@ -527,27 +533,6 @@ def _print_analysis(analysis: Mapping[str, Any]) -> None:
 
     for table in tables(analysis):
         _print_table(table)
-
-
-def _module_progress(verb: str) -> Any:
-    """Counts modules on standard error: on one line of a terminal, else a line every ten seconds."""
-    from sabir.progress import EVERY_S
-
-    drawn = sys.stderr.isatty()
-    if drawn:  # a trim over whole adapters walks through all of them before the first module
-        print(f"{verb}: reading the adapters", end="", file=sys.stderr, flush=True)
-    said = time.monotonic()
-
-    def show_progress(done: int, total: int) -> None:
-        nonlocal said
-        if drawn:
-            end = "\n" if done == total else ""
-            print(f"\r\x1b[K{verb}: module {done} of {total}", end=end, file=sys.stderr, flush=True)
-        elif time.monotonic() - said > EVERY_S:
-            said = time.monotonic()
-            print(f"{verb}: module {done} of {total}", file=sys.stderr, flush=True)
-
-    return show_progress
 
 
 @contextmanager

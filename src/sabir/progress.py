@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -142,3 +142,22 @@ class Progress:
         if self.bars is not None:
             self.bars.stop()
             self.bars = None
+
+
+def module_count(verb: str, stream: TextIO) -> Callable[[int, int], None]:
+    """Counts modules on a stream: on one line of a terminal, else a line every ten seconds."""
+    drawn = stream.isatty()
+    said = time.monotonic()
+    if drawn:  # a trim over whole adapters walks through all of them before the first module
+        print(f"{verb}: reading the adapters", end="", file=stream, flush=True)
+
+    def count(done: int, total: int) -> None:
+        nonlocal said
+        if drawn:
+            end = "\n" if done == total else ""
+            print(f"\r\x1b[K{verb}: module {done} of {total}", end=end, file=stream, flush=True)
+        elif time.monotonic() - said > EVERY_S:
+            said = time.monotonic()
+            print(f"{verb}: module {done} of {total}", file=stream, flush=True)
+
+    return count

@@ -106,6 +106,12 @@ def merge_folders(
         raise InputError(
             "merge", "expected a recipe or a method, one of the two.", "For example: --recipe ties-knots."
         )
+    if not isinstance(weights, Mapping | list | tuple | None):
+        raise InputError(
+            "weights",
+            f"expected a list or a mapping, got {weights!r}.",
+            "One per adapter, or by folder name.",
+        )
     if not isinstance(weights, Mapping | None) and len(weights) != len(adapters):
         raise InputError(
             "weights",
