@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -370,3 +371,15 @@ def test_a_scale_that_training_wrote_down_counts_once(tmp_path):
             b, a = factors[module]
             expected = 4.0 * b.double() @ a.double()
             assert size(lowrank.delta() - expected) < 2e-6 * size(expected)
+
+
+def test_a_merge_left_early_stops_whoever_still_walks_and_can_be_done_again(problem):
+    adapters = problem("random")
+    merged = merge(make_recipe("ties", space="knots"), adapters, threads=2)
+    whole = {module: x.delta() for module, x in merged}
+    walked = iter(merged)
+    next(walked)
+    walked.close()
+    with pytest.raises(CancelledError):
+        next(merged._tiles.tiles(merged._tiles.units[0], range(3)))
+    assert all(torch.equal(x.delta(), whole[module]) for module, x in merged)
