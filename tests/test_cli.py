@@ -374,3 +374,14 @@ def test_a_disk_that_fills_up_leaves_nothing_of_a_merge(two, tmp_path):
     assert done.returncode == 2
     assert "the adapter could not be written" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_merge_that_is_interrupted_says_that_nothing_was_written_and_once(
+    sabir, two, tmp_path, monkeypatch
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sabir.work.merge.merge_into", interrupted)
+    code, out, err = sabir("merge", *two, "--recipe", "average", "--out", tmp_path / "out")
+    assert (code, out, err) == (130, "", "stopped; nothing was written.\n")

@@ -263,7 +263,8 @@ def merge(
         raise InputError("merge", found, "Give one with --out, or ask for --analyze alone.")
     document: dict[str, Any] = {}
     if analyze:
-        document["analysis"] = analyze_folders(adapters, on_module=module_count("analyzing", sys.stderr))
+        with _nothing_written():
+            document["analysis"] = analyze_folders(adapters, on_module=module_count("analyzing", sys.stderr))
     if out is not None:
         settings = _method_settings(override, density=density, scale=scale, seed=seed)
         by_name = settings.pop("weights", None)  # --set weights='{de: {depth: [0.2, 1]}, en: 1}'
@@ -350,7 +351,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False, prog_name="sabir")
     except SabirError as error:
-        code = _complain(error)
+        sys.exit(_complain(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
