@@ -43,6 +43,11 @@ def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(one, f"{where}.{pattern}")
 
 
+def anywhere(value: Any) -> bool:
+    """Whether a value is other than 0 in any module."""
+    return any(one != 0 for _, one in leaves(value))
+
+
 def converted(value: Any, convert: Callable[[Any], Any]) -> Any:
     """The same value with every single one converted."""
     if not isinstance(value, Mapping):

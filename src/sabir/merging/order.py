@@ -40,9 +40,6 @@ class Sifted(NamedTuple):
     between: ndarray
 
 
-Sift = Callable[["ndarray", Bounds], Sifted]
-
-
 def share_count(density: float, total: int) -> int:
     """How many of `total` entries a density is: floor(density * total), of the decimal as written.
 

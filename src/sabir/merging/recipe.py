@@ -128,7 +128,7 @@ def adapter_weights(recipe: Recipe, names: Sequence[str], where: str = "") -> di
         raise InputError(
             at, "'paper' weighs all adapters alike.", "Give all the same, or leave the dialect out."
         )
-    if not any(one != 0 for weight in weights.values() for _, one in by_module.leaves(weight)):
+    if not any(map(by_module.anywhere, weights.values())):
         raise InputError(at, "every weight is 0.", "Give at least one adapter a weight.")
     return weights
 
@@ -156,7 +156,7 @@ def merge(
     weights = adapter_weights(recipe, list(adapters))
     if len(adapters) == 1 and recipe.dialect == "peft":  # which takes "linear" then, whatever was asked
         recipe = replace(recipe, method="linear", settings=_only(recipe.settings, "scale"))
-    compared = [name for name, weight in weights.items() if any(one for _, one in by_module.leaves(weight))]
+    compared = [name for name, weight in weights.items() if by_module.anywhere(weight)]
     if (
         len(compared) == 1
         and METHODS.get(recipe.method).facts.get("compares")

@@ -66,9 +66,7 @@ class Merged:
         threads: int | None = None,
         kept: Kept | None = None,
     ):
-        present = [
-            name for name in adapters if any(value != 0 for _, value in by_module.leaves(weights[name]))
-        ]
+        present = [name for name in adapters if by_module.anywhere(weights[name])]
         self.names = sorted(present, key=lambda name: (adapters[name].digest, name))
         self.energy_kept: float | None = None
         self.energy_kept_by_adapter: dict[str, float] | None = None

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Streams = Mapping[int, np.ndarray]  # one tile's values by stream: an adapter's number, or 0 for all together
+
+
+class Extent(NamedTuple):
+    """How many values each unit has, which units each stream runs through, and its values in all of them."""
+
+    sizes: dict[str, int]
+    holds: dict[int, list[str]]
+    totals: dict[int, int]
 
 
 class Walked(Protocol):
@@ -64,7 +72,7 @@ class Facts:
         self._found: dict[tuple[object, ...], dict[int, Found]] = {}
         self._totals: dict[tuple[object, ...], Tensor] = {}
         self._last: dict[tuple[object, ...], Tensor] = {}
-        self._extents: dict[tuple[object, ...], tuple[dict[str, int], dict[int, list[str]]]] = {}
+        self._extents: dict[tuple[object, ...], Extent] = {}
         self._majority: float | None = None
         # Facts about all modules are found once, by the first thread that asks; walkers never ask for both.
         self._of_adapters, self._of_merge = threading.Lock(), threading.Lock()
@@ -99,8 +107,7 @@ class Facts:
         together: bool,
     ) -> dict[int, Found]:
         walked = self._walked
-        sizes, holds = self._extent(tuple(units), tuple(streams), together)
-        totals = {stream: sum(sizes[unit] for unit in holds[stream]) for stream in streams}
+        sizes, holds, totals = self._extent(tuple(units), tuple(streams), together)
         asked = {stream: wanted(totals[stream]) for stream in streams}
         place = (units[0] if len(units) == 1 else "*", key, tuple(asked.items()))
         if place in self._found:
@@ -141,10 +148,8 @@ class Facts:
         self._found[place] = found
         return found
 
-    def _extent(
-        self, units: tuple[str, ...], streams: tuple[int, ...], together: bool
-    ) -> tuple[dict[str, int], dict[int, list[str]]]:
-        """How many values each unit has, and which units each stream runs through."""
+    def _extent(self, units: tuple[str, ...], streams: tuple[int, ...], together: bool) -> Extent:
+        """How far a walk goes; added up once, as it is asked for tile by tile."""
         place = (units[0] if len(units) == 1 else "*", streams)
         if place not in self._extents:
             sizes = dict(zip(units, self._map(self._walked.entries, units), strict=True))
@@ -152,7 +157,8 @@ class Facts:
                 stream: [unit for unit in units if together or stream in self._walked.present(unit)]
                 for stream in streams
             }
-            self._extents[place] = sizes, holds
+            totals = {stream: sum(sizes[unit] for unit in holds[stream]) for stream in streams}
+            self._extents[place] = Extent(sizes, holds, totals)
         return self._extents[place]
 
     def _name(self, units: Sequence[str], wanted: int, total: int) -> str:

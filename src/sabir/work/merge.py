@@ -14,6 +14,7 @@ from sabir.errors import InputError
 from sabir.lora.card import model_card
 from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported
 from sabir.lora.files import Adapter, open_adapter
+from sabir.lora.fold import MODEL_CONFIG, fold
 from sabir.lora.tokenizer import tokenizer_files, vocabulary_difference
 from sabir.lora.write import CARD, served_rank, target_names, write_adapter
 from sabir.merging import by_module
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from sabir.merging.streaming import Merged
 
 OnModule = Callable[[int, int], None] | None
-MODEL_CONFIG = "config.json"
 
 
 def merge_step(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
@@ -239,8 +239,6 @@ def merge_into(
         return {CARD: model_card({**document, **facts})}
 
     if folds:
-        from sabir.lora.fold import fold
-
         if base_folder is None:
             raise InputError(
                 "rank", "folding adds the merge to the base model.", "Give its folder: --base DIR."

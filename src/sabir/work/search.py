@@ -172,9 +172,7 @@ def at_point(
         values["epsilon"] = min(values["epsilon"], _rounded(0.99 * _room([values["density"]])))
     times = {name.partition(".")[2]: value for name, value in point.items() if name not in values}
     chosen = {**fixed, "settings": {**fixed.get("settings", {}), **values}}
-    if any(times.values()) and set(times.values()) != {
-        1.0
-    }:  # all zero merges nothing: as if all weighed alike
+    if set(times.values()) not in (set(), {0.0}, {1.0}):  # all zero merges nothing: as if all weighed alike
         own = adapter_weights(from_identity(fixed, where), languages)
         chosen["weights"] = {language: times[language] * own[language] for language in languages}
     return from_identity(chosen, where)
