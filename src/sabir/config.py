@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sabir.catalog import Entry, did_you_mean
 from sabir.errors import raise_all
-from sabir.languages import LANGUAGE_FORM, LanguageConfig, LoraConfig, read_languages, resolved
+from sabir.languages import (
+    LANGUAGE_FORM,
+    LanguageConfig,
+    LoraConfig,
+    UpdateConfig,
+    read_languages,
+    read_update,
+    resolved,
+)
 from sabir.settings import Filled, Range, Reader, Text, expected, parse_overrides, shown
 from sabir.strict_yaml import KeyPath, load, read_text
 
@@ -133,10 +141,25 @@ class SelectConfig:
 
 @dataclass(frozen=True)
 class GateConfig:
-    """When a new release may replace the current one."""
+    """When a new release may replace the current one.
+
+    Args:
+        max_drop: the largest drop of the mean over languages that one would accept.
+        undecided: what becomes of a release of which the test rows cannot tell.
+        incumbent: the model in use before sabir, an adapter's or a whole model's folder: release 0.
+    """
 
     max_drop: Annotated[float, Range(ge=0, le=1)] = 0.02
     undecided: Literal["pass", "refuse"] = "pass"
+    incumbent: Path | None = None
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where the current release lies for a server, and in which form; folder None: `serve` in the store."""
+
+    folder: Path | None = None
+    form: Literal["adapter", "model"] = "adapter"
 
 
 @dataclass(frozen=True)
@@ -150,11 +173,13 @@ class PricesConfig:
 class RunConfig:
     """Where and how it runs: never part of any identity. None: chosen on the spot."""
 
-    backend: Literal["local", "inline"] = "local"
+    backend: Literal["local", "inline", "ray"] = "local"
     workers: Annotated[int, Range(ge=1)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     store: Path = Path(".sabir")
     micro_batch: Annotated[int, Range(ge=1)] | None = None  # rows on the device at once
+    address: str | None = None  # of a Ray cluster; None: one is started on this machine
+    memory_gib: Annotated[float, Range(gt=0)] | None = None  # that Ray sets aside for a job
 
 
 @dataclass(frozen=True)
@@ -176,10 +201,12 @@ class Config:
     task: TaskConfig
     languages: Mapping[str, LanguageConfig]
     lora: LoraConfig
-    baseline: Literal["none", "combined"]
+    update: UpdateConfig
+    baseline: Literal["none", "combined", "continued"]
     merges: Mapping[str, MergeConfig]
     select: SelectConfig
     gate: GateConfig
+    serve: ServeConfig
     prices: PricesConfig
     run: RunConfig
     evaluate: EvaluationConfig
@@ -229,8 +256,9 @@ def _config(reader: Reader, given: dict[str, Any], file: Path) -> Config:
             reader.wrong((name,), "it is missing.", _MISSING[name])
     folder = file.parent
     lora = reader.section(LoraConfig(), given, ("lora",))
-    languages = read_languages(reader, given, folder, lora)
-    baseline = reader.one(given, "baseline", Literal["none", "combined"], (), "none")
+    update = read_update(reader, UpdateConfig(), given, ("update",))
+    languages = read_languages(reader, given, folder, lora, update)
+    baseline = reader.one(given, "baseline", Literal["none", "combined", "continued"], (), "none")
     run = reader.section(RunConfig(), given, ("run",))
     run = replace(run, store=resolved(folder, str(run.store)))
     return Config(
@@ -240,10 +268,12 @@ def _config(reader: Reader, given: dict[str, Any], file: Path) -> Config:
         task=_task(reader, given),
         languages=languages,
         lora=lora,
+        update=update,
         baseline=baseline,
         merges=_merges(reader, given, list(languages)),
         select=reader.section(SelectConfig(), given, ("select",)),
-        gate=reader.section(GateConfig(), given, ("gate",)),
+        gate=_gate(reader, given, folder),
+        serve=_serve(reader, given, folder),
         prices=reader.section(PricesConfig(), given, ("prices",)),
         run=run,
         evaluate=reader.section(EvaluationConfig(), given, ("evaluate",)),
@@ -251,8 +281,8 @@ def _config(reader: Reader, given: dict[str, Any], file: Path) -> Config:
 
 
 _SECTIONS = (
-    *("base", "task", "data", "lora", "baseline", "merges"),
-    *("select", "gate", "prices", "run", "evaluate"),
+    *("base", "task", "data", "lora", "update", "baseline", "merges"),
+    *("select", "gate", "serve", "prices", "run", "evaluate"),
 )
 _MISSING = {
     "base": "Write `base: embedded`, a folder, or a hub name such as Qwen/Qwen3-0.6B.",
@@ -274,6 +304,24 @@ def _base(reader: Reader, given: Mapping[str, Any], folder: Path) -> str:
             f"'embedded' is the base that ships with sabir.{did_you_mean(base, ['embedded'])}",
         )
     return base
+
+
+def _gate(reader: Reader, given: Mapping[str, Any], folder: Path) -> GateConfig:
+    gate = reader.section(GateConfig(), given, ("gate",))
+    if gate.incumbent is None:
+        return gate
+    place = resolved(folder, str(gate.incumbent))
+    if not any((place / name).is_file() for name in ("adapter_config.json", "config.json")):
+        fix = f"Looked for adapter_config.json or config.json in {place}."
+        reader.wrong(
+            ("gate", "incumbent"), f"{shown(str(gate.incumbent))} holds no adapter and no model.", fix
+        )
+    return replace(gate, incumbent=place)
+
+
+def _serve(reader: Reader, given: Mapping[str, Any], folder: Path) -> ServeConfig:
+    serve = reader.section(ServeConfig(), given, ("serve",))
+    return serve if serve.folder is None else replace(serve, folder=resolved(folder, str(serve.folder)))
 
 
 def _task(reader: Reader, given: Mapping[str, Any]) -> TaskConfig:

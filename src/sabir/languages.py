@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +36,34 @@ class LoraConfig:
 
 
 @dataclass(frozen=True)
+class UpdateConfig:
+    """How an adapter follows its rows when some are added: trained anew on all, or the last one trained on.
+
+    Args:
+        mode: "continue" goes on from the last adapter with the new rows and a replay of the old; where rows were
+            edited or taken away, and where the settings changed, it is trained from scratch all the same.
+        replay: share of the old rows that is trained on again, chosen by their content.
+        epochs, learning_rate: of a continuation; None: those of `lora`.
+    """
+
+    mode: Literal["scratch", "continue"] = "scratch"
+    replay: Annotated[float, Range(ge=0, le=1)] = 0.1
+    epochs: Annotated[float, Range(gt=0)] | None = None
+    learning_rate: Annotated[float, Range(gt=0)] | None = None
+
+
+def read_update(
+    reader: Reader, default: UpdateConfig, given: Mapping[str, Any], path: KeyPath
+) -> UpdateConfig:
+    """The section `update`, which may be its mode alone: `update: continue`."""
+    written = given.get(str(path[-1]))
+    if isinstance(written, str):
+        mode = reader.one(given, str(path[-1]), Literal["scratch", "continue"], path[:-1], default.mode)
+        return replace(default, mode=mode)
+    return reader.section(default, given, path)
+
+
+@dataclass(frozen=True)
 class LanguageConfig:
     """One language: where its rows are (a folder, one file, or one file per split), or its own adapter."""
 
@@ -48,6 +76,7 @@ class LanguageConfig:
     adapter: Path | None = None  # a PEFT folder; then only valid and test are given
     fields: Mapping[str, str] = field(default_factory=dict)  # ours -> theirs, {"input": "text"}
     lora: LoraConfig = LoraConfig()  # the common settings with this language's own
+    update: UpdateConfig = UpdateConfig()  # likewise
 
 
 _FIELDS = ("input", "output", "id", "instruction", "domain")
@@ -59,7 +88,7 @@ _TAG = re.compile(
 
 
 def read_languages(
-    reader: Reader, given: Mapping[str, Any], folder: Path, lora: LoraConfig
+    reader: Reader, given: Mapping[str, Any], folder: Path, lora: LoraConfig, update: UpdateConfig
 ) -> dict[str, LanguageConfig]:
     """Every language under `data`, in the order of the file; what is wrong goes to the reader."""
     data = reader.mapping(given, ("data",))
@@ -67,7 +96,8 @@ def read_languages(
         reader.wrong(("data",), "there is no language.", LANGUAGE_FORM)
     for code in data:
         _check_code(reader, code)
-    return {code: _language(reader, code, data, folder, lora) for code in data}
+    common = LanguageConfig("", lora=lora, update=update)
+    return {code: _language(reader, code, data, folder, common) for code in data}
 
 
 def _check_code(reader: Reader, code: str) -> None:
@@ -88,7 +118,7 @@ def _tidy_code(code: str) -> str:
 
 
 def _language(
-    reader: Reader, code: str, data: Mapping[str, Any], folder: Path, lora: LoraConfig
+    reader: Reader, code: str, data: Mapping[str, Any], folder: Path, common: LanguageConfig
 ) -> LanguageConfig:
     path: KeyPath = ("data", code)
     written = data[code]
@@ -100,11 +130,11 @@ def _language(
     elif not isinstance(written, dict):
         reader.wrong(path, f"{shown(written)} names no data.", LANGUAGE_FORM)
     if not isinstance(written, dict):
-        return LanguageConfig(code, lora=lora)
+        return replace(common, language=code)
     given = written
     if "hub" in given:
         reader.wrong((*path, "hub"), "data sets of the hub are not read.", f"Download it as {_suffixes()}.")
-    known = ("folder", "file", *_SPLITS, "adapter", "fields", "lora")
+    known = ("folder", "file", *_SPLITS, "adapter", "fields", "lora", "update")
     reader.refuse_unknown([key for key in given if key != "hub"], known, path, "a language")
     places = {
         name: _place(reader, given, name, path, folder)
@@ -117,7 +147,8 @@ def _language(
         code,
         **places,
         fields=_field_names(reader, given, path),
-        lora=reader.section(lora, given, (*path, "lora")),
+        lora=reader.section(common.lora, given, (*path, "lora")),
+        update=read_update(reader, common.update, given, (*path, "update")),
     )
 
 
@@ -163,7 +194,7 @@ def _check_combination(reader: Reader, path: KeyPath, given: Mapping[str, Any]) 
     """One form per language: a folder, or a file, or its splits, or an adapter with valid and test."""
     splits = [name for name in _SPLITS if name in given]
     if "adapter" in given:
-        for name in ("folder", "file", "train", "lora"):
+        for name in ("folder", "file", "train", "lora", "update"):
             if name in given:
                 fix = "Nothing is trained here: give valid: and test: files only."
                 reader.wrong((*path, name), "it does not go with adapter:.", fix)

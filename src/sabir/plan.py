@@ -16,7 +16,7 @@ from typing import Any
 
 from sabir.catalog import non_default
 from sabir.config import Config, LoraConfig, MergeConfig, SearchConfig, members
-from sabir.engine.steps import Graph, Part, Step
+from sabir.engine.steps import Dep, Graph, Part, Step
 from sabir.errors import InputError, raise_all
 from sabir.facts import Facts
 
@@ -271,7 +271,7 @@ class _Planner:
             resumable=True,
         )
 
-    def own_adapters(self) -> dict[str, str | Part]:
+    def own_adapters(self) -> dict[str, Dep]:
         return {language: f"adapter/{language}" for language in self.languages}
 
     def merging(self) -> dict[str, Any]:
@@ -327,7 +327,7 @@ class _Planner:
 
     def outputs(self, model: str, language: str, split: str) -> Step:
         lora = self.config.languages[language].lora
-        deps: dict[str, str | Part] = {"rows": Part(f"data/{language}", split)}
+        deps: dict[str, Dep] = {"rows": Part(f"data/{language}", split)}
         if model != "base":
             deps["model"] = model
         size = self.facts.rows[language].characters[split]

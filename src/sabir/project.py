@@ -19,7 +19,7 @@ from sabir.engine.backends import Backend, Slot
 from sabir.engine.backends.inline import InlineBackend
 from sabir.engine.backends.local import LocalBackend, cpu_slots, gpu_slots
 from sabir.engine.run import Listener, Result, run
-from sabir.engine.steps import dep_name
+from sabir.engine.steps import above
 from sabir.engine.store import Store
 from sabir.engine.why import Assessment, assess
 from sabir.errors import InputError, StepFailed, StoreError, raise_all
@@ -405,7 +405,7 @@ class Project:
         from sabir.work.judge import judge
 
         step = comparison(self.config, facts, a, b)
-        names = {role: dep_name(dep) for role, dep in step.deps.items()}
+        names = dict(zip(step.deps, above(step), strict=True))
         known = [*state.plan.reported, OWN]
         for model in (a, b):
             if model not in known:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sabir.engine.backends import Backend, Slot
 from sabir.engine.interrupts import on_interrupt
-from sabir.engine.steps import Graph, Step, dep_name
+from sabir.engine.steps import Graph, Step, above
 from sabir.engine.store import Store, disk_is_full
 from sabir.engine.why import Assessment
 from sabir.errors import StoreError
@@ -165,7 +165,7 @@ class _Loop:
         taken = {self.graph.fingerprints[step.name] for job in self.running.values() for step in job.steps}
         for step in self.waiting.values():
             fingerprint = self.graph.fingerprints[step.name]
-            if fingerprint not in taken and all(dep_name(d) in self.done for d in step.deps.values()):
+            if fingerprint not in taken and self.done.issuperset(above(step)):
                 taken.add(fingerprint)
                 yield step
 
@@ -211,7 +211,7 @@ class _Loop:
                     "deps": self.graph.identities(step),
                     "parts": step.parts,
                     "args": step.args,
-                    "inputs": {r: self.graph.fingerprints[dep_name(d)] for r, d in step.deps.items()},
+                    "inputs": {role: self.graph.result_of(dep) for role, dep in step.deps.items()},
                     "size": step.size,
                     "resumable": step.resumable,
                 }

@@ -18,10 +18,21 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Known:
+    """A finished result, named by its fingerprint: what stands on it needs no step that makes it."""
+
+    fingerprint: str
+
+
+Dep = str | Part | Known
+
+
+@dataclass(frozen=True)
 class Step:
     """One unit of work that fills one folder.
 
-    Identity is `kind`, `version`, `settings` and `deps` (role -> name of a step, or a `Part` of one).
+    Identity is `kind`, `version`, `settings` and `deps` (role -> name of a step, a `Part` of one, or a result
+    that is `Known`).
     `parts` names the parts of the output, with digests that are known before the step runs.
     A `pinned` step is an old result that stands in for this one: the fingerprint is given, nothing runs, and
     `note` says so. Everything after that is outside the identity: `args` (paths, devices and the like),
@@ -38,7 +49,7 @@ class Step:
     run: str
     version: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
-    deps: Mapping[str, str | Part] = field(default_factory=dict)
+    deps: Mapping[str, Dep] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     pinned: str | None = None
     note: str = ""
@@ -84,6 +95,8 @@ class Graph:
         if name in above:
             raise ValueError(f"steps stand on each other in a circle: {' -> '.join([*above, name])}")
         for dep in given[name].deps.values():
+            if isinstance(dep, Known):
+                continue
             self._place(dep_name(dep), given, (*above, name))
             if isinstance(dep, Part) and dep.part not in given[dep.step].parts:
                 raise ValueError(f"step {name!r} stands on part {dep.part!r} of {dep.step!r}, which has none")
@@ -92,15 +105,19 @@ class Graph:
     def identities(self, step: Step) -> dict[str, str]:
         """Role -> identity of what the step stands on: a fingerprint, or the digest of a part."""
         return {
-            role: self._steps[dep.step].parts[dep.part] if isinstance(dep, Part) else self.fingerprints[dep]
+            role: self._steps[dep.step].parts[dep.part] if isinstance(dep, Part) else self.result_of(dep)
             for role, dep in step.deps.items()
         }
+
+    def result_of(self, dep: Dep) -> str:
+        """Fingerprint of the folder that a dependency names."""
+        return dep.fingerprint if isinstance(dep, Known) else self.fingerprints[dep_name(dep)]
 
     def below(self, name: str) -> set[str]:
         """Names of all steps that stand on this one, directly or not."""
         found: set[str] = set()
         for step in self:  # in order, so one pass is enough
-            if any(dep_name(dep) == name or dep_name(dep) in found for dep in step.deps.values()):
+            if any(other == name or other in found for other in above(step)):
                 found.add(step.name)
         return found
 
@@ -115,6 +132,11 @@ class Graph:
 
     def __getitem__(self, name: str) -> Step:
         return self._steps[name]
+
+
+def above(step: Step) -> Iterator[str]:
+    """Names of the steps that this one stands on."""
+    return (dep_name(dep) for dep in step.deps.values() if not isinstance(dep, Known))
 
 
 def dep_name(dep: str | Part) -> str:

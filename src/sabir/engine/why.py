@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sabir.engine.fingerprint import differences
-from sabir.engine.steps import Graph, Part, Step, dep_name
+from sabir.engine.steps import Dep, Graph, Known, Part, Step, dep_name
 from sabir.engine.store import Store
 from sabir.errors import StoreError
 
@@ -69,13 +69,19 @@ def _reason(step: Step, graph: Graph, store: Store, before: str | None) -> str:
         if role not in identities:
             reasons.append(f"no longer stands on {role}")
         elif role not in old["deps"]:
-            reasons.append(f"now also stands on {dep_name(step.deps[role])}")
+            reasons.append(f"now also stands on {_named(step.deps[role], role)}")
         else:
             dep = step.deps[role]
             reasons.append(
-                f"{dep.part} rows of {dep.step} changed" if isinstance(dep, Part) else f"{dep} changed"
+                f"{dep.part} rows of {dep.step} changed"
+                if isinstance(dep, Part)
+                else f"{_named(dep, role)} changed"
             )
     return "; ".join(reasons) or "changed"
+
+
+def _named(dep: Dep, role: str) -> str:
+    return f"another {role}" if isinstance(dep, Known) else dep_name(dep)
 
 
 def _short(value: Any) -> str:
