@@ -70,6 +70,13 @@ class StoreError(SabirError):
     exit_code = 2
 
 
+class GateNotMet(SabirError):
+    """A release was not promoted: it did not pass the gate. Exit code 3."""
+
+    kind = "gate"
+    exit_code = 3
+
+
 class Stopped(SabirError):
     """The user interrupted; what was finished is kept. Exit code 130."""
 
