@@ -1,26 +1,22 @@
-"""From a config to steps: the only file that knows both the engine and the work.
-
-    data/<language> -> adapter/<language> -> merged/<recipe> -> outputs -> scores -> select -> comparisons
-
-A merge whose settings are searched stands on the validation rows too; the analysis of the adapters on nothing else.
-
-What stands on the selection (the test answers of a grid's best member, the comparisons) is planned when the
-selection is known; until then it is listed as `later`.
-"""
+"""Every kind of step, made from a config and what is known of the world: functions, identities, needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from sabir.catalog import non_default
 from sabir.config import Config, LoraConfig, MergeConfig, SearchConfig, members
-from sabir.engine.steps import Dep, Graph, Part, Step
-from sabir.errors import InputError, raise_all
+from sabir.engine.steps import Dep, Known, Part, Step
 from sabir.facts import Facts
+from sabir.languages import UpdateConfig
+from sabir.lineage import Ancestor
 
 OWN = "adapter/<language>"  # in a comparison: each language's own adapter
+COMBINED = "adapter/combined"
+CONTINUED = "adapter/continued"  # the combined one, trained on with the new rows alone
 PRELOAD = "sabir.work.preload"  # torch, transformers, peft
 LIGHT = "sabir.work.judge"  # numpy and the metrics
 CHECKPOINT_EVERY_S = 120.0
@@ -35,6 +31,7 @@ PRIORITY = {
     "macro": 6,
     "select": 7,
     "judge": 8,
+    "changes": 8,
     "analysis": 9,
 }
 
@@ -50,60 +47,21 @@ VERSIONS = {
     "macro": 1,
     "select": 1,
     "judge": 1,
+    "changes": 1,
     "analysis": 1,
 }
 SEARCHES_BY = ("merged", "outputs", "scores")  # what a search does itself: it runs again with their versions
 
 
-@dataclass(frozen=True)
-class Stale:
-    """A combined baseline of older data, which stands in until `--with-baseline` asks for a new one."""
-
-    fingerprint: str
-    note: str
+def speaks(model: str, language: str) -> bool:
+    """Whether a model is scored on a language: all are, but a language's own adapter, on no other."""
+    own = model.startswith("adapter/") and model not in (COMBINED, CONTINUED, OWN)
+    return not own or model == f"adapter/{language}"
 
 
-@dataclass(frozen=True)
-class Later:
-    """A step that waits for the selection: what stands there is planned when it is known."""
+class Steps:
+    """Makes the steps of one config, each by itself; nothing is held against a store here."""
 
-    name: str
-    kind: str
-    size: float | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps that are known, those that wait for the selection, and the models by name."""
-
-    graph: Graph
-    later: tuple[Later, ...]
-    merges: tuple[str, ...]
-    reported: tuple[str, ...]
-
-
-def plan(config: Config, facts: Facts, *, selection: Mapping[str, Any] | None, stale: Stale | None) -> Plan:
-    """The steps of a config.
-
-    Args:
-        selection: result of the `select` step if it is known: the chosen member of each recipe.
-        stale: an older combined baseline to score in place of training a new one.
-    Raises InputError when two languages or two merges are the same.
-    """
-    return _Planner(config, facts).plan(selection, stale)
-
-
-def combined_step(config: Config, facts: Facts) -> Step | None:
-    """The step that trains the combined baseline, or None when the config asks for none."""
-    return _Planner(config, facts).combined() if config.baseline == "combined" else None
-
-
-def comparison(config: Config, facts: Facts, a: str, b: str) -> Step:
-    """The step that compares two models of the user's choice; it stands on their scores on the test rows."""
-    return _Planner(config, facts).judged([[a, b]])
-
-
-class _Planner:
     def __init__(self, config: Config, facts: Facts):
         self.config = config
         self.facts = facts
@@ -114,47 +72,6 @@ class _Planner:
             "folder": str(facts.base_folder) if facts.base_folder else None,
             "revision": facts.base.revision,
         }
-
-    def plan(self, selection: Mapping[str, Any] | None, stale: Stale | None) -> Plan:
-        steps = [self.data(language) for language in self.languages]
-        steps += [self.adapter(language) for language in self.languages]
-        models = ["base", *(f"adapter/{language}" for language in self.languages)]
-        if combined := combined_step(self.config, self.facts):
-            if stale is not None:
-                combined = replace(combined, deps={}, pinned=stale.fingerprint, note=stale.note)
-            steps.append(combined)
-            models.append(combined.name)
-        candidates: dict[str, list[str]] = {}
-        for merge in self.config.merges.values():
-            for name, step in self.merged(merge):
-                steps.append(step)
-                candidates.setdefault(merge.name, []).append(name)
-        everyone = [name for names in candidates.values() for name in names]
-        if everyone and len(self.languages) > 1:
-            steps.append(self.analysis())
-        for model in everyone:
-            steps += self.evaluation(model, "valid")
-        later: list[Later] = []
-        if everyone:
-            steps.append(self.select(candidates))
-            if selection is None:
-                models += [names[0] for names in candidates.values() if len(names) == 1]
-                open_grids = [recipe for recipe, names in candidates.items() if len(names) > 1]
-                for recipe in open_grids:
-                    later += [
-                        Later(step.name, step.kind, step.size)
-                        for step in self.evaluation(f"merged/{recipe}[*]", "test")
-                    ]
-                later.append(Later("comparisons", "judge", None))
-            else:
-                models += [selection["best"][recipe] for recipe in candidates]
-        for model in models:
-            steps += self.evaluation(model, "test")
-        if selection is not None and everyone:
-            steps.append(self.comparisons(selection, models))
-        graph = Graph(steps)
-        _refuse_twins(graph)
-        return Plan(graph, tuple(later), tuple(everyone), tuple(models))
 
     def data(self, language: str) -> Step:
         summary = self.facts.rows[language]
@@ -175,15 +92,24 @@ class _Planner:
         )
 
     def adapter(self, language: str) -> Step:
-        path = self.config.languages[language].adapter
-        if path is None:
-            return self.trained(language, self.config.languages[language].lora, [language])
+        settings = self.config.languages[language]
+        if settings.adapter is not None:
+            return self.adopted(f"adapter/{language}", self.facts.adapters[language], settings.adapter)
+        if ancestor := self.facts.ancestors.get(language):
+            return self.trained(language, settings.lora, [language], (ancestor, settings.update))
+        step = self.trained(language, settings.lora, [language])
+        if hold := self.facts.holds.get(language):
+            note = f"held at the adapter of release {hold.release} until its training rows change"
+            return replace(step, deps={}, pinned=hold.adapter, note=note)
+        return step
+
+    def adopted(self, name: str, digest: str, path: Path) -> Step:
         return Step(
-            name=f"adapter/{language}",
+            name=name,
             kind="adopted",
             run="sabir.work.adopt:adopt",
             version=VERSIONS["adopted"],
-            settings={"base": self.facts.base.identity, "digest": self.facts.adapters[language]},
+            settings={"base": self.facts.base.identity, "digest": digest},
             args={"path": str(path), "base": self.base},
             priority=PRIORITY["adopted"],
         )
@@ -192,19 +118,36 @@ class _Planner:
         with_rows = [language for language in self.languages if "train" in self.facts.rows[language].digests]
         return self.trained("combined", self.config.lora, with_rows)
 
-    def trained(self, name: str, lora: LoraConfig, languages: list[str]) -> Step:
+    def continued(self, ancestor: Ancestor) -> Step:
+        """The rival that retrains nothing: the combined adapter, trained on with the new rows and no others."""
+        update = replace(self.config.update, replay=0.0)
+        return self.trained("continued", self.config.lora, sorted(ancestor.languages), (ancestor, update))
+
+    def trained(
+        self,
+        name: str,
+        lora: LoraConfig,
+        languages: list[str],
+        going_on: tuple[Ancestor, UpdateConfig] | None = None,
+    ) -> Step:
+        """A training from scratch, or one that goes on from an ancestor with the rows that are new to it."""
+        deps: dict[str, Dep] = {f"rows/{one}": Part(f"data/{one}", "train") for one in languages}
         characters = sum(self.facts.rows[language].characters["train"] for language in languages)
+        settings: dict[str, Any] = {"base": self.facts.base.identity, "language": name}
+        if going_on is not None:
+            ancestor, update = going_on
+            deps["parent"] = Known(ancestor.adapter)
+            characters = ancestor.characters
+            settings["update"] = {"replay": update.replay}
+            changed = {"epochs": update.epochs, "learning_rate": update.learning_rate}
+            lora = replace(lora, **{key: value for key, value in changed.items() if value is not None})
         return Step(
             name=f"adapter/{name}",
             kind="adapter",
             run="sabir.work.train:train",
             version=VERSIONS["adapter"],
-            settings={
-                "base": self.facts.base.identity,
-                "language": name,
-                "lora": non_default(asdict(lora), asdict(LoraConfig())),
-            },
-            deps={f"rows/{language}": Part(f"data/{language}", "train") for language in languages},
+            settings={**settings, "lora": non_default(asdict(lora), asdict(LoraConfig()))},
+            deps=deps,
             args={
                 "base": self.base,
                 "lora": asdict(lora),
@@ -223,22 +166,23 @@ class _Planner:
             yield step.name, step
             return
         for member in members(merge):
-            yield (
-                member.name,
-                Step(
-                    name=member.name,
-                    kind="merged",
-                    run="sabir.work.merge:merge_step",
-                    version=VERSIONS["merged"],
-                    settings=merge.made(member.settings).identity(),
-                    deps=self.own_adapters(),
-                    args=self.merging(),
-                    batch="merged",
-                    size=float(len(self.languages)),
-                    priority=PRIORITY["merged"],
-                    preload=PRELOAD,
-                ),
-            )
+            recipe = merge.made(member.settings).identity()
+            yield member.name, self.merge(member.name, recipe, self.own_adapters())
+
+    def merge(self, name: str, recipe: Mapping[str, Any], adapters: Mapping[str, Dep]) -> Step:
+        return Step(
+            name=name,
+            kind="merged",
+            run="sabir.work.merge:merge_step",
+            version=VERSIONS["merged"],
+            settings=recipe,
+            deps=adapters,
+            args=self.merging(),
+            batch="merged",
+            size=float(len(adapters)),
+            priority=PRIORITY["merged"],
+            preload=PRELOAD,
+        )
 
     def searched(self, merge: MergeConfig, search: SearchConfig) -> Step:
         """The step that finds the open settings of a merge; its folder is the best merge's."""
@@ -290,10 +234,12 @@ class _Planner:
         )
 
     def evaluation(self, model: str, split: str) -> Iterator[Step]:
-        for language in self.languages:
+        languages = [language for language in self.languages if speaks(model, language)]
+        for language in languages:
             yield self.outputs(model, language, split)
             yield self.scores(model, language, split)
-        yield self.macro(model, split)
+        if languages == self.languages:
+            yield self.macro(model, split)
 
     def macro(self, model: str, split: str) -> Step:
         return Step(
@@ -386,17 +332,17 @@ class _Planner:
     def comparisons(self, selection: Mapping[str, Any], models: list[str]) -> Step:
         selected = selection["selected"]
         pairs = [[selected, OWN], [selected, "base"]]
-        if "adapter/combined" in models:
+        if COMBINED in models:
             others = [model for model in selection["best"].values() if model != selected]
-            pairs = [[model, "adapter/combined"] for model in (selected, *sorted(set(others)))] + pairs
-        return self.judged(pairs)
+            pairs = [[model, COMBINED] for model in (selected, *sorted(set(others)))] + pairs
+        return self.judged(pairs, self.languages)
 
-    def judged(self, pairs: list[list[str]]) -> Step:
+    def judged(self, pairs: list[list[str]], languages: Collection[str]) -> Step:
         """Each pair (a, b) compared on the test rows; `OWN` stands for each language's own adapter."""
         roles = {
             f"{model}/{language}": f"adapter/{language}" if model == OWN else model
             for model in sorted({model for pair in pairs for model in pair})
-            for language in self.languages
+            for language in languages
         }
         return Step(
             name="comparisons",
@@ -405,36 +351,24 @@ class _Planner:
             version=VERSIONS["judge"],
             settings={
                 "pairs": pairs,
-                "languages": sorted(self.languages),
-                "metric": self.metric,
-                "margin": self.config.gate.max_drop,
-                **{key: value for key, value in self.scoring().items() if key != "metrics"},
+                "languages": sorted(languages),
+                **self.judging(),
             },
             deps={role: f"scores/{model}/{role.rpartition('/')[2]}/test" for role, model in roles.items()},
             priority=PRIORITY["judge"],
             preload=LIGHT,
         )
 
+    def judging(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "margin": self.config.gate.max_drop,
+            **{key: value for key, value in self.scoring().items() if key != "metrics"},
+        }
+
     @property
     def metric(self) -> str:
         return self.config.select.metric or self.facts.task.metrics[0]
-
-
-def _refuse_twins(graph: Graph) -> None:
-    """Refuse two languages with the same rows and two merges with the same settings: one step each."""
-    seen: dict[str, str] = {}
-    errors = []
-    for step in graph:
-        twin = seen.setdefault(graph.fingerprints[step.name], step.name)
-        if twin == step.name:
-            continue
-        if step.kind == "data":
-            one, other = (name.replace("data/", "data.") for name in (twin, step.name))
-            errors.append(InputError(other, f"has the same rows as {one}.", "Give each language its own."))
-        elif step.kind in ("merged", "search"):
-            one, other = (name.replace("merged/", "merges.") for name in (twin, step.name))
-            errors.append(InputError(other, f"is the same merge as {one}.", "Keep one of the two."))
-    raise_all(errors)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
