@@ -1,0 +1,11 @@
+"""The command line: the verbs, and the only package that prints."""
+
+# In the order of the help: importing them registers their verbs.
+# isort: off
+from sabir.cli import project  # noqa: F401
+from sabir.cli import adapters  # noqa: F401
+
+# isort: on
+from sabir.cli.main import main
+
+__all__ = ["main"]
