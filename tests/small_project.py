@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from sabir.config import load_config
+from sabir.engine.store import Store
 from sabir.facts import Facts, gather
+from sabir.lock import Lock
 from sabir.plan import Plan, plan
 
 WORDS = {
@@ -79,7 +81,7 @@ def planned(
 ) -> tuple[Plan, Facts]:
     """The plan of a config, read from disk and held against no store."""
     read = load_config(config, overrides=overrides)
-    facts = gather(read, None, {}, with_base=False)
+    facts = gather(read, Lock(), {}, with_base=False, store=Store(read.run.store))
     return plan(read, facts, selection=selection, stale=None), facts
 
 

@@ -13,8 +13,20 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sabir.config import Config, Grid, LoraConfig, MergeConfig, SearchConfig, load_config, members
+from sabir.config import (
+    Config,
+    GateConfig,
+    Grid,
+    LoraConfig,
+    MergeConfig,
+    RunConfig,
+    SearchConfig,
+    ServeConfig,
+    load_config,
+    members,
+)
 from sabir.errors import InputError
+from sabir.languages import UpdateConfig
 
 DESIGN = """\
 base:   Qwen/Qwen3-0.6B          # hub name or folder; the commit is pinned in sabir.lock
@@ -130,6 +142,71 @@ def test_a_language_has_the_common_training_settings_with_its_own(read):
     assert config.languages["en"].lora == config.lora == dataclasses.replace(LoraConfig(), rank=8)
 
 
+def test_one_word_says_that_updates_continue(read):
+    assert read(MINIMAL).update.mode == "scratch"
+    word, spelled = (read(MINIMAL + f"update: {w}\n") for w in ("continue", "{mode: continue}"))
+    assert word.update == spelled.update == UpdateConfig("continue")
+    assert {language.update for language in word.languages.values()} == {UpdateConfig("continue")}
+
+
+def test_a_language_has_the_common_way_of_updating_with_its_own(read):
+    text = (
+        MINIMAL.replace("de: data/de", "de: {folder: data/de, update: %s}")
+        + "update: {replay: 0.2, epochs: 1}\n"
+    )
+    for written, own in (
+        ("continue", UpdateConfig("continue", 0.2, 1.0)),
+        ("{mode: continue, replay: 1, learning_rate: 1e-5}", UpdateConfig("continue", 1.0, 1.0, 1e-5)),
+        ("~", UpdateConfig(replay=0.2, epochs=1.0)),
+    ):
+        languages = read(text % written).languages
+        assert languages["de"].update == own
+        assert languages["en"].update == UpdateConfig(replay=0.2, epochs=1.0)
+
+
+def test_a_continuation_is_trained_as_its_language_is_but_for_what_the_update_says():
+    lora = LoraConfig(rank=4, epochs=5.0)
+    assert UpdateConfig("continue").applied_to(lora) == lora
+    update = UpdateConfig("continue", epochs=1.0, learning_rate=1e-5)
+    assert update.applied_to(lora) == LoraConfig(rank=4, epochs=1.0, learning_rate=1e-5)
+
+
+def test_the_way_of_updating_can_be_chosen_for_one_command(read):
+    assert read(MINIMAL, "update=continue").languages["de"].update.mode == "continue"
+    assert read(MINIMAL, "update.mode=continue", "update.replay=0.5").update == UpdateConfig("continue", 0.5)
+
+
+def test_the_combined_baseline_may_be_continued(read):
+    assert read(MINIMAL + "baseline: continued\n").baseline == "continued"
+
+
+def test_the_place_to_serve_from_starts_at_the_config(read, project):
+    config = read(MINIMAL)
+    assert (config.serve.folder, config.serve.form) == (None, "adapter")
+    config = read(MINIMAL + "serve: {folder: ../served, form: model}\n")
+    assert (config.serve.folder, config.serve.form) == (project.parent / "served", "model")
+
+
+def test_the_model_in_use_before_is_an_adapter_or_a_model(read, project, refusals):
+    assert read(MINIMAL).gate.incumbent is None
+    assert read(MINIMAL + "gate: {incumbent: adapters/zh}\n").gate.incumbent == project / "adapters/zh"
+    (project / "base" / "config.json").write_text("{}")
+    try:
+        assert read(MINIMAL + "gate: {incumbent: base}\n").gate.incumbent == project / "base"
+    finally:
+        (project / "base" / "config.json").unlink()
+    assert refusals(MINIMAL + "gate: {incumbent: base}\n") == [
+        "config.yaml, line 6: gate.incumbent: 'base' holds no adapter and no model. Looked for "
+        f"adapter_config.json or config.json in {project / 'base'}."
+    ]
+
+
+def test_a_cluster_has_an_address_and_a_job_its_memory(read):
+    run = read(MINIMAL + "run: {backend: ray, address: auto, memory_gib: 12}\n").run
+    assert (run.backend, run.address, run.memory_gib) == ("ray", "auto", 12.0)
+    assert (read(MINIMAL).run.address, read(MINIMAL).run.memory_gib) == (None, None)
+
+
 def test_a_grid_becomes_one_model_per_point_named_by_its_settings_in_alphabetical_order(read):
     merges = read(DESIGN).merges
     assert [member.name for member in members(merges["average"])] == ["merged/average"]
@@ -170,25 +247,26 @@ def test_every_example_of_the_docs_loads(example, tmp_path):
         (tmp_path / "data" / language).mkdir(parents=True)
     for name in ("data/fr.jsonl", "a.jsonl", "b.jsonl", "c.jsonl", "v.jsonl", "t.jsonl"):
         (tmp_path / name).touch()
-    (tmp_path / "adapters/zh").mkdir(parents=True)
-    (tmp_path / "adapters/zh/adapter_config.json").write_text("{}")
+    for adapter in ("zh", "in-use"):
+        (tmp_path / "adapters" / adapter).mkdir(parents=True)
+        (tmp_path / "adapters" / adapter / "adapter_config.json").write_text("{}")
     section = example.partition(":")[0]
     kept = "base: embedded\ntask: summarization\n" + (
         "" if section == "data" else MINIMAL[MINIMAL.index("data") :]
     )
     (tmp_path / "config.yaml").write_text(kept + example, encoding="utf-8")
     config = load_config(tmp_path / "config.yaml")
-    assert section in ("data", "merges")
+    assert section in ("data", "update", "merges", "gate", "serve", "run")
     for merge in config.merges.values():
         for member in members(merge):
             assert merge.made(member.settings).method
 
 
-def test_the_docs_name_every_key_of_a_merge_and_of_a_search():
+def test_the_docs_name_every_key():
     text = DOCS.read_text(encoding="utf-8")
-    for kind in (MergeConfig, SearchConfig):
+    for kind in (MergeConfig, SearchConfig, UpdateConfig, GateConfig, ServeConfig, RunConfig):
         for field in dataclasses.fields(kind):
-            assert field.name in ("name", "settings") or f"`{field.name}`" in text
+            assert field.name in ("name", "settings") or re.search(rf"`(\w+\.)?{field.name}`", text)
 
 
 def test_a_minimal_config_has_the_defaults(read):
@@ -212,7 +290,7 @@ def test_default_merges_have_the_recommended_settings(read):
 
 
 def test_sections_left_empty_are_as_if_absent(read):
-    empty = "lora:\nmerges:\nselect:\ngate:\nprices:\nrun:\nevaluate:\n"
+    empty = "lora:\nupdate:\nmerges:\nselect:\ngate:\nserve:\nprices:\nrun:\nevaluate:\n"
     assert read(MINIMAL + empty) == read(MINIMAL)
 
 
@@ -383,8 +461,8 @@ def test_loading_a_config_imports_no_torch(project, read):
     [
         (
             "merge: {}",
-            "line 6: merge: no such setting. A config takes: base, task, data, lora, baseline, merges, "
-            "select, gate, prices, run, evaluate. Did you mean 'merges'?",
+            "line 6: merge: no such setting. A config takes: base, task, data, lora, update, baseline, "
+            "merges, select, gate, serve, prices, run, evaluate. Did you mean 'merges'?",
         ),
         (
             "lora:\n  rnk: 3",
@@ -398,14 +476,23 @@ def test_loading_a_config_imports_no_torch(project, read):
         ),
         (
             "gate: {maxdrop: 0.1}",
-            "line 6: gate.maxdrop: no such setting. 'gate' takes: max_drop, undecided. "
+            "line 6: gate.maxdrop: no such setting. 'gate' takes: max_drop, undecided, incumbent. "
             "Did you mean 'max_drop'?",
+        ),
+        (
+            "update: {epoch: 1}",
+            "line 6: update.epoch: no such setting. 'update' takes: mode, replay, epochs, learning_rate. "
+            "Did you mean 'epochs'?",
+        ),
+        (
+            "serve: {dir: x}",
+            "line 6: serve.dir: no such setting. 'serve' takes: folder, form.",
         ),
         ("prices: {usd: 1}", "line 6: prices.usd: no such setting. 'prices' takes: usd_per_hour."),
         (
             "run: {worker: 1}",
             "line 6: run.worker: no such setting. 'run' takes: backend, workers, device, store, "
-            "micro_batch. Did you mean 'workers'?",
+            "micro_batch, address, memory_gib. Did you mean 'workers'?",
         ),
         (
             "evaluate: {levels: 1}",
@@ -424,7 +511,12 @@ def test_loading_a_config_imports_no_torch(project, read):
         (
             "  ja: {fille: data/fr.jsonl, file: data/fr.jsonl}",
             "line 6: data.ja.fille: no such setting. A language "
-            "takes: folder, file, train, valid, test, adapter, fields, lora. Did you mean 'file'?",
+            "takes: folder, file, train, valid, test, adapter, fields, lora, update. Did you mean 'file'?",
+        ),
+        (
+            "  ja: {file: data/fr.jsonl, update: {reply: 0.2}}",
+            "line 6: data.ja.update.reply: no such setting. 'update' "
+            "takes: mode, replay, epochs, learning_rate. Did you mean 'replay'?",
         ),
         (
             "  ja: {file: data/fr.jsonl, lora: {epoch: 1}}",
@@ -484,14 +576,28 @@ def test_unknown_settings_of_a_task_are_refused_with_a_suggestion(refusals):
         ("lora: {epochs: -1}", "lora.epochs: -1 is not a number above 0."),
         ("lora: 3", "lora: 3 is not a mapping. Expected `key: value` pairs here."),
         ("lora: {alpha: .nan}", "lora.alpha: nan is not a number to compute with. Write a finite one."),
-        ("baseline: combine", "baseline: 'combine' is not 'none' or 'combined'. Did you mean 'combined'?"),
-        ("baseline: ~", "baseline: no value is given. Expected 'none' or 'combined'."),
+        (
+            "baseline: combine",
+            "baseline: 'combine' is not 'none', 'combined' or 'continued'. Did you mean 'combined'?",
+        ),
+        ("baseline: ~", "baseline: no value is given. Expected 'none', 'combined' or 'continued'."),
+        ("update: contine", "update: 'contine' is not 'scratch' or 'continue'. Did you mean 'continue'?"),
+        ("update: {mode: yes}", "update.mode: 'yes' is not 'scratch' or 'continue'."),
+        ("update: {replay: 1.5}", "update.replay: 1.5 is not a number from 0 to 1."),
+        ("update: {epochs: 0}", "update.epochs: 0 is not a number above 0."),
+        ("update: {learning_rate: fast}", "update.learning_rate: 'fast' is not a number above 0."),
+        ("update: 3", "update: 3 is not a mapping. Expected `key: value` pairs here."),
+        ("serve: {form: gguf}", "serve.form: 'gguf' is not 'adapter' or 'model'."),
+        ("serve: {folder: 3}", "serve.folder: 3 is not a path. Put it in quotes: '3'."),
+        ("gate: {incumbent: 3}", "gate.incumbent: 3 is not a path. Put it in quotes: '3'."),
         ("gate: {max_drop: 2}", "gate.max_drop: 2 is not a number from 0 to 1."),
         ("gate: {undecided: fail}", "gate.undecided: 'fail' is not 'pass' or 'refuse'."),
         ("select: {by: mean}", "select.by: 'mean' is not 'macro_mean'."),
         ("select: {metric: 3}", "select.metric: 3 is not a text. Put it in quotes: '3'."),
         ("prices: {usd_per_hour: 0}", "prices.usd_per_hour: 0 is not a number above 0."),
-        ("run: {backend: ray}", "run.backend: 'ray' is not 'local' or 'inline'."),
+        ("prices: {usd_per_hour: cheap}", "prices.usd_per_hour: 'cheap' is not a number above 0."),
+        ("run: {backend: rey}", "run.backend: 'rey' is not 'local', 'inline' or 'ray'. Did you mean 'ray'?"),
+        ("run: {memory_gib: 0}", "run.memory_gib: 0 is not a number above 0."),
         ("run: {workers: 0}", "run.workers: 0 is not a whole number of at least 1."),
         ("run: {device: gpu}", "run.device: 'gpu' is not 'auto', 'cpu' or 'cuda'. Write cuda."),
         ("run: {store: 3}", "run.store: 3 is not a path. Put it in quotes: '3'."),

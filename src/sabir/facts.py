@@ -1,4 +1,4 @@
-"""What a plan needs to know of the world: the rows, the base, the adapters people brought.
+"""What a plan needs to know of the world: the rows, the base, the models people brought, and what goes on from what.
 
 Everything is read once and remembered by the size and time of its files, so that planning again reads
 almost nothing.
@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sabir.config import Config, LanguageConfig
+from sabir.engine.store import Store
 from sabir.errors import InputError, raise_all
+from sabir.lineage import Ancestor, ancestor
 from sabir.lock import NAME as LOCK
-from sabir.lock import PinnedBase
-from sabir.lora.files import open_adapter
+from sabir.lock import Hold, Lock, PinnedBase
+from sabir.lora.files import CONFIG, WEIGHTS, open_adapter
 from sabir.tasks import Task, make_task
 from sabir.work import bases
+from sabir.work.copies import holding
 from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
 REMEMBERED = 200  # files, and sources, of the other configs that share a store
-RENDERING = 3  # raise it when rows are rendered differently: remembered summaries are then read anew
+RENDERING = 4  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Facts:
     """The world as the config names it.
 
     `base_folder` is None when only the identity was asked for; `adapters` maps a language to the digest of
-    the adapter it brings; `memory` is what to hand to the next `gather`.
+    the adapter it brings; `memory` is what to hand to the next `gather`. `ancestors` has the languages whose
+    adapter is to be a continuation, and of what; `holds` those whose adapter is an earlier one, for as long as
+    their rows are the same; `incumbent` is the digest of the model in use before sabir.
     """
 
     task: Task
@@ -42,39 +47,92 @@ class Facts:
     rows: Mapping[str, Summary]
     adapters: Mapping[str, str]
     memory: Mapping[str, Any]
+    ancestors: Mapping[str, Ancestor] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+    incumbent: str | None = None
+
+    def made_from(self, language: str) -> str:
+        """Digest of what a language's adapter comes from: its training rows, or the adapter it brings."""
+        return self.rows[language].digests.get("train") or self.adapters[language]
 
 
-def gather(config: Config, pinned: PinnedBase | None, memory: Mapping[str, Any], *, with_base: bool) -> Facts:
+def gather(
+    config: Config, locked: Lock, memory: Mapping[str, Any], *, with_base: bool, store: Store
+) -> Facts:
     """Read what the config names. Raises InputErrors with everything wrong in rows, base and adapters.
 
     Args:
-        pinned: this base as sabir.lock has it, or None before the first run on it.
+        locked: what sabir.lock says to this config.
         memory: of an earlier call, or empty.
         with_base: also find the base's folder, fetching it if it must be; else its identity is enough.
+        store: where adapters to go on from would be; only read.
     """
     errors: list[InputError] = []
-    new: dict[str, Any] = {"rows": {}, "files": {}}
+    new: dict[str, dict[str, Any]] = {"rows": {}, "files": {}, "adapters": {}, "lineage": {}}
     task = make_task(config.task.name, config.task.settings)
     sources: dict[str, Source] = {}
     rows: dict[str, Summary] = {}
     adapters: dict[str, str] = {}
     for language in config.languages.values():
         try:
-            source = sources[language.language] = _source(language)
-            stats = _stats(source)  # before the rows are read: an edit in between is then seen the next time
+            forgotten = tuple(locked.forgotten.get(language.language, ()))
+            source = sources[language.language] = replace(_source(language), forgotten=forgotten)
+            stats = _stats(source.paths)  # before the rows are read: a later edit is seen the next time
             key, summary = _summary(source, stats, config, task, memory.get("rows", {}))
             rows[language.language] = summary
             new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
             if language.adapter is not None:
-                adapters[language.language] = open_adapter(language.adapter).digest
+                adapters[language.language] = _adapter(language.adapter, memory, new)
         except InputError as error:
             errors.extend(error.problems())  # type: ignore[arg-type]
+    incumbent = None
     try:
-        base, folder, new["files"] = _base(config, pinned, memory.get("files", {}), with_base)
+        base, folder = _base(config, locked.bases.get(config.base), memory, new, with_base)
+        incumbent = _incumbent(config.gate.incumbent, memory, new)
     except InputError as error:
         errors.append(error)
     raise_all(errors)
-    return Facts(task, base, folder, sources, rows, adapters, _together(memory, new))
+    facts = Facts(task, base, folder, sources, rows, adapters, {}, incumbent=incumbent)
+    facts = replace(facts, holds=_holds(facts, locked, store))
+    facts = replace(facts, ancestors=_ancestors(config, facts, locked, store, memory, new))
+    return replace(facts, memory=_together(memory, new))
+
+
+def _holds(facts: Facts, locked: Lock, store: Store) -> dict[str, Hold]:
+    """The holds that still count: same rows, and an adapter that is there and saw no row that is now forgotten."""
+    return {
+        language: hold
+        for language, hold in locked.holds.items()
+        if language in facts.rows
+        and hold.rows == facts.made_from(language)
+        and store.has(hold.adapter)
+        and not (
+            (forgotten := facts.sources[language].forgotten)
+            and language not in facts.adapters
+            and holding(store.folder(hold.adapter), "adapter", forgotten)
+        )
+    }
+
+
+def _ancestors(
+    config: Config,
+    facts: Facts,
+    locked: Lock,
+    store: Store,
+    memory: Mapping[str, Any],
+    new: Mapping[str, dict[str, Any]],
+) -> dict[str, Ancestor]:
+    """What the languages that go on from an earlier adapter go on from."""
+    found = {}
+    for name, language in config.languages.items():
+        line = locked.lineage.get(name)
+        if line is None or language.update.mode != "continue" or name in (*facts.adapters, *facts.holds):
+            continue
+        parent, compared = ancestor(language, line, facts, store=store, memory=memory.get("lineage", {}))
+        new["lineage"].update(compared)
+        if parent is not None:
+            found[name] = parent
+    return found
 
 
 def _together(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,27 +174,59 @@ def _summary(
     return key, load(source, task)[1]
 
 
-def _stats(source: Source) -> list[list[int]]:
-    return [[path.stat().st_size, path.stat().st_mtime_ns] for path in source.paths if path.exists()]
+def _stats(paths: Iterable[Path]) -> list[list[int]]:
+    return [[path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()]
+
+
+def _adapter(folder: Path, memory: Mapping[str, Any], new: Mapping[str, dict[str, Any]]) -> str:
+    """Digest of an adapter that somebody brought."""
+    stats = _stats([folder / CONFIG, folder / WEIGHTS])
+    known = memory.get("adapters", {}).get(str(folder))
+    digest = known["digest"] if known and known["stats"] == stats else open_adapter(folder).digest
+    new["adapters"][str(folder)] = {"stats": stats, "digest": digest}
+    return digest
+
+
+def _incumbent(
+    folder: Path | None, memory: Mapping[str, Any], new: Mapping[str, dict[str, Any]]
+) -> str | None:
+    """Digest of the model in use before sabir: an adapter's, or that of a whole model's files."""
+    if folder is None:
+        return None
+    if (folder / CONFIG).is_file():
+        return _adapter(folder, memory, new)
+    if not any(folder.glob(f"*{bases.WEIGHTS}")):
+        raise InputError(
+            "gate.incumbent",
+            f"{folder} has no {bases.WEIGHTS} weights.",
+            "Convert it with save_pretrained; pickles are not read.",
+        )
+    digest, files = bases.digest_of(folder, memory.get("files", {}))
+    new["files"].update(files)
+    return digest
 
 
 def _base(
-    config: Config, same: PinnedBase | None, memory: Mapping[str, Any], with_folder: bool
-) -> tuple[PinnedBase, Path | None, dict[str, Any]]:
+    config: Config,
+    same: PinnedBase | None,
+    memory: Mapping[str, Any],
+    new: Mapping[str, dict[str, Any]],
+    with_folder: bool,
+) -> tuple[PinnedBase, Path | None]:
     """The base with its identity, held against the same base in the lock."""
     if bases.is_hub_name(config.base, config.folder):
         folder: Path | None = None
-        files: dict[str, Any] = {}
         if with_folder:
             folder, commit = bases.hub_folder(config.base, same.revision if same else None)
         elif same is not None:
-            return same, None, files
+            return same, None
         else:
             commit = bases.hub_commit(config.base)
         found = PinnedBase(config.base, f"commit:{commit}", commit)
     else:
         folder = bases.local_folder(config.base, config.folder)
-        identity, files = bases.digest_of(folder, memory)
+        identity, files = bases.digest_of(folder, memory.get("files", {}))
+        new["files"].update(files)
         found = PinnedBase(config.base, identity, None)
     if same is not None and same.identity != found.identity:
         raise InputError(
@@ -145,4 +235,4 @@ def _base(
             f"({same.identity[:19]}, now {found.identity[:19]}).",
             f"Restore it; or delete {LOCK} to train everything on the new one.",
         )
-    return found, folder, files
+    return found, folder

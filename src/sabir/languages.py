@@ -51,6 +51,14 @@ class UpdateConfig:
     epochs: Annotated[float, Range(gt=0)] | None = None
     learning_rate: Annotated[float, Range(gt=0)] | None = None
 
+    def applied_to(self, lora: LoraConfig) -> LoraConfig:
+        """How a continuation is trained, of an adapter that is otherwise trained like this."""
+        return replace(
+            lora,
+            epochs=lora.epochs if self.epochs is None else self.epochs,
+            learning_rate=lora.learning_rate if self.learning_rate is None else self.learning_rate,
+        )
+
 
 def read_update(
     reader: Reader, default: UpdateConfig, given: Mapping[str, Any], path: KeyPath
@@ -102,7 +110,7 @@ def read_languages(
 
 def _check_code(reader: Reader, code: str) -> None:
     path = ("data", code)
-    if code in ("macro", "combined"):
+    if code in ("macro", "combined", "continued"):
         reader.wrong(path, f"{code!r} cannot name a language: sabir's own rows are called so.", "Rename it.")
     elif not _TAG.fullmatch(code):
         tidy = _tidy_code(code)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sabir.engine.fingerprint import canonical, differences, digest, fingerprint
+from sabir.engine.fingerprint import Canonical, canonical, differences, digest, fingerprint
 
 GOLDEN = Path(__file__).parent / "golden_fingerprints.json"
 
@@ -94,6 +94,25 @@ def test_kind_version_settings_and_roles_all_count():
         fingerprint("a", 1, {"x": 1}, {}),
     ]
     assert len(set(told)) == len(told)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.text(),
+    st.integers(),
+    st.dictionaries(st.text(), json_values, max_size=3),
+    st.dictionaries(st.text(), st.text(), max_size=3),
+)
+def test_a_fingerprint_is_the_digest_of_the_four_together(kind, version, given, deps):
+    whole = digest({"kind": kind, "version": version, "settings": given, "deps": deps})
+    assert fingerprint(kind, version, given, deps) == whole
+    assert fingerprint(kind, version, Canonical.of(given), deps) == whole
+
+
+@settings(max_examples=50, deadline=None)
+@given(json_values)
+def test_what_was_written_canonically_reads_as_the_canonical_form(value):
+    assert Canonical.of(value).value() == canonical(value)
 
 
 def test_fingerprints_are_those_of_the_golden_file():

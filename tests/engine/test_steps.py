@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from toys import step
 
-from sabir.engine.steps import Graph, Part
+from sabir.engine.fingerprint import Canonical
+from sabir.engine.steps import Graph, Part, Step
 
 
 def told(*steps):
@@ -116,6 +117,27 @@ def test_all_that_stands_on_a_step_is_found_through_parts_too():
     assert graph.below("d") == set()
 
 
+def test_a_chain_longer_than_the_stack_is_placed_from_either_end():
+    chain = [step("0"), *(step(str(i), deps={"x": str(i - 1)}) for i in range(1, 3000))]
+    assert [placed.name for placed in Graph(reversed(chain))] == [placed.name for placed in chain]
+    assert Graph(reversed(chain)).fingerprints == Graph(chain).fingerprints
+    assert len(Graph(chain).below("0")) == 2999
+
+
+def test_a_graph_on_another_is_the_graph_of_both_and_leaves_the_other_as_it_was():
+    below, beyond = [rows(), step("a", deps={"r": Part("data", "train")})], [step("b", deps={"x": "a"})]
+    first = Graph(below)
+    assert first.below("data") == {"a"}
+    both = Graph(beyond, on=first)
+    assert both.fingerprints == told(*below, *beyond)
+    assert [placed.name for placed in both] == ["data", "a", "b"]
+    assert both.below("data") == {"a", "b"}
+    assert "b" not in first
+    assert first.below("data") == {"a"}
+    with pytest.raises(ValueError, match="two steps are named 'a'"):
+        Graph([step("a")], on=first)
+
+
 def test_a_circle_is_refused_with_its_path():
     with pytest.raises(ValueError, match="circle: a -> b -> c -> a"):
         Graph([step("a", deps={"x": "b"}), step("b", deps={"x": "c"}), step("c", deps={"x": "a"})])
@@ -141,6 +163,30 @@ def test_two_steps_of_one_name_are_refused():
 def test_settings_that_cannot_be_hashed_are_refused_with_the_name_of_the_step():
     with pytest.raises(TypeError, match=r"step 'a': settings\.x is a set"):
         step("a", settings={"x": {1}})
+
+
+def test_steps_may_share_their_settings():
+    given = {"targets": ("q", "v"), "rank": 1}
+    shared = Canonical.of(given)
+    one, two = step("one", settings=shared), step("two", settings=shared)
+    assert one.settings == two.settings == {"targets": ["q", "v"], "rank": 1}
+    assert told(one, two)["one"] == told(step("one", settings=given))["one"]
+
+
+def test_settings_that_were_read_and_changed_change_no_step():
+    shared = Canonical.of({"targets": ["q"]})
+    one, two = step("one", settings=shared), step("two", settings=shared)
+    before = told(one, two)
+    one.settings["targets"].append("v")
+    one.settings["rank"] = 3
+    assert one.settings == two.settings == {"targets": ["q"]}
+    assert told(one, two) == before
+
+
+def test_a_step_that_is_copied_keeps_its_settings():
+    assert replace(step("a", settings={"v": [1]}), name="b").settings == {"v": [1]}
+    assert step("a", settings={"v": 1}) != step("a", settings={"v": 2})
+    assert Step("a", "toy", "toys:fill").settings == {}
 
 
 def test_settings_are_kept_in_their_canonical_form():

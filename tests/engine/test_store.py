@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -15,6 +13,8 @@ from sabir.engine.store import Store, disk_is_full, read_json, write_atomic
 from sabir.errors import StoreError
 
 A, B = "a" * 64, "b" * 64
+T = "20261121T100000.000000Z-0000"  # a token: run and job
+LATER = "20261121T110000.000000Z-0000"
 
 
 @pytest.fixture
@@ -22,16 +22,22 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def finish(store, fingerprint, text="x"):
-    (store.partial(fingerprint, keep=False) / "out.txt").write_text(text)
-    return store.commit(fingerprint, {"name": text})
+def finish(store, fingerprint, text="x", token=T):
+    (store.partial(fingerprint, token=token, keep=False) / "out.txt").write_text(text)
+    return store.commit(fingerprint, token, {"name": text})
+
+
+def partials(store):
+    return sorted(path.name for path in (store.path / "partial").iterdir())
 
 
 def test_looking_creates_nothing_on_disk(store):
     assert not store.has(A)
     assert store.record(A) is None
     assert list(store.records()) == []
+    assert store.fingerprints() == set()
     assert store.cached("facts") == {}
+    store.check_format()
     assert not store.path.exists()
 
 
@@ -40,9 +46,24 @@ def test_a_finished_step_is_found_with_its_record(store):
     assert store.has(A)
     assert folder == store.folder(A)
     assert (folder / "out.txt").read_text() == "x"
-    assert store.record(A) == {"name": "x"}
-    assert list(store.records()) == [{"name": "x"}]
-    assert not (store.path / "partial" / A).exists()
+    assert store.record(A)["name"] == "x"
+    assert list(store.records()) == [store.record(A)]
+    assert store.fingerprints() == {A}
+    assert partials(store) == []
+
+
+def test_a_record_names_every_file_beside_it_with_size_and_digest(store):
+    folder = store.partial(A, token=T, keep=False)
+    (folder / "out.txt").write_bytes(b"abc")
+    (folder / "sub" / "deep").mkdir(parents=True)
+    (folder / "sub" / "deep" / "weights").write_bytes(b"")
+    store.commit(A, T, {"name": "a"})
+    known = {  # sha256 of "abc" and of nothing, FIPS 180-2
+        "out.txt": (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        "sub/deep/weights": (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    }
+    expected = {name: {"size_bytes": size, "sha256": digest} for name, (size, digest) in known.items()}
+    assert store.record(A)["files"] == expected
 
 
 def test_a_folder_without_a_record_does_not_exist(store):
@@ -64,6 +85,7 @@ def test_stray_files_among_the_steps_are_no_steps(store):
     finish(store, A)
     (store.path / "steps" / ".DS_Store").write_text("")
     assert len(list(store.records())) == 1
+    assert store.fingerprints() == {A}
 
 
 @pytest.mark.parametrize("failing", ["fsync", "rename"])
@@ -71,18 +93,18 @@ def test_a_step_that_cannot_be_committed_does_not_exist(store, monkeypatch, fail
     def fail(*_):
         raise OSError(5, "Input/output error")
 
-    (store.partial(A, keep=False) / "out.txt").write_text("x")
+    (store.partial(A, token=T, keep=False) / "out.txt").write_text("x")
     with monkeypatch.context() as patch:
         patch.setattr(module.os, failing, fail)
         with pytest.raises(OSError):
-            store.commit(A, {"name": "a"})
+            store.commit(A, T, {"name": "a"})
     assert not store.has(A)
-    store.commit(A, {"name": "a"})
+    store.commit(A, T, {"name": "a"})
     assert store.has(A)
 
 
 def test_everything_is_on_the_disk_before_the_folder_gets_its_name(store, monkeypatch):
-    folder = store.partial(A, keep=False)
+    folder = store.partial(A, token=T, keep=False)
     (folder / "sub").mkdir()
     (folder / "sub" / "weights").write_text("x")
     happened = []
@@ -91,43 +113,112 @@ def test_everything_is_on_the_disk_before_the_folder_gets_its_name(store, monkey
         module.os, "fsync", lambda fd: (happened.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))
     )
     monkeypatch.setattr(module.os, "rename", lambda a, b: (happened.append("rename"), rename(a, b)))
-    store.commit(A, {})
+    store.commit(A, T, {})
     expected = {str(folder / path) for path in ("sub", "sub/weights", "record.json", ".")}
     assert {os.path.normpath(path) for path in happened[:-1]} == {os.path.normpath(p) for p in expected}
     assert happened[-1] == "rename"
 
 
-def test_a_partial_folder_is_kept_only_for_a_step_that_resumes(store):
-    (store.partial(A, keep=True) / "checkpoint").write_text("half")
-    assert (store.partial(A, keep=True) / "checkpoint").exists()
-    assert not (store.partial(A, keep=False) / "checkpoint").exists()
+def test_an_attempt_goes_on_from_the_newest_earlier_one_only_for_a_step_that_resumes(store):
+    (store.partial(A, token=T, keep=True) / "checkpoint").write_text("half")
+    assert (store.partial(A, token=LATER, keep=True) / "checkpoint").read_text() == "half"
+    assert partials(store) == [f"{A}~{LATER}"]
+    assert not (store.partial(A, token=LATER, keep=False) / "checkpoint").exists()
+    for token, text in ((T, "older"), (LATER, "newer")):
+        (store.path / "partial" / f"{A}~{token}").mkdir(exist_ok=True)
+        (store.path / "partial" / f"{A}~{token}" / "checkpoint").write_text(text)
+    last = "20261122T100000.000000Z-0003"
+    assert (store.partial(A, token=last, keep=True) / "checkpoint").read_text() == "newer"
+    assert partials(store) == [f"{A}~{last}"]
+
+
+def test_attempts_at_other_steps_are_left_alone(store):
+    store.partial(A, token=T, keep=False)
+    store.partial(B, token=LATER, keep=False)
+    assert partials(store) == [f"{A}~{T}", f"{B}~{LATER}"]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_one_believed_dead_cannot_write_into_the_attempt_that_followed(store, keep):
+    zombie = store.partial(A, token=T, keep=True)
+    (zombie / "checkpoint").write_text("half")
+    heir = store.partial(A, token=LATER, keep=keep)
+    with pytest.raises(FileNotFoundError):
+        (zombie / "out.txt").write_text("of the dead")
+    with pytest.raises(FileNotFoundError):
+        store.commit(A, T, {"name": "of the dead"})
+    assert not store.has(A)
+    (heir / "out.txt").write_text("of the heir")
+    store.commit(A, LATER, {"name": "heir"})
+    assert store.commit(A, T, {"name": "of the dead"}) == store.folder(A)
+    assert store.record(A)["name"] == "heir"
+
+
+def test_a_record_left_by_one_that_died_before_its_commit_is_not_taken_over(store, monkeypatch):
+    folder = store.partial(A, token=T, keep=True)
+    (folder / "checkpoint").write_text("half")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_place", lambda *_: None)  # killed before the rename
+        store.commit(A, T, {"name": "of the dead"})
+    heir = store.partial(A, token=LATER, keep=True)
+    assert sorted(path.name for path in heir.iterdir()) == ["checkpoint"]
 
 
 def test_the_second_committer_loses_quietly(store):
-    finish(store, A, "first")
-    finish(store, A, "second")
+    second = store.partial(A, token=LATER, keep=False)
+    finish(store, B)
+    (second / "out.txt").write_text("second")
+    (store.path / "partial" / f"{A}~{T}").mkdir()
+    (store.path / "partial" / f"{A}~{T}" / "out.txt").write_text("first")
+    store.commit(A, T, {"name": "first"})
+    assert store.commit(A, LATER, {"name": "second"}) == store.folder(A)
     assert (store.folder(A) / "out.txt").read_text() == "first"
-    assert store.record(A) == {"name": "first"}
-    assert not (store.path / "partial" / A).exists()
+    assert store.record(A)["name"] == "first"
+    assert partials(store) == []
 
 
-def test_a_committer_whose_folder_was_committed_meanwhile_loses_quietly(store):
-    finish(store, A, "first")
-    assert store.commit(A, {"name": "second"}) == store.folder(A)
-    assert store.record(A) == {"name": "first"}
+def test_two_committers_at_once_leave_one_whole_step(store):
+    for i in range(20):
+        fingerprint = f"{i:064x}"
+        for token in (T, LATER):
+            folder = store.path / "partial" / f"{fingerprint}~{token}"
+            folder.mkdir(parents=True)
+            (folder / "out.txt").write_text(token)
+        threads = [
+            threading.Thread(target=store.commit, args=(fingerprint, token, {"name": token}))
+            for token in (T, LATER)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (store.folder(fingerprint) / "out.txt").read_text() == store.record(fingerprint)["name"]
+    assert partials(store) == []
 
 
 def test_a_committer_whose_folder_vanished_does_not_finish_an_empty_one(store):
     with pytest.raises(FileNotFoundError):
-        store.commit(A, {"name": "a"})
+        store.commit(A, T, {"name": "a"})
     assert not store.has(A)
 
 
 def test_a_record_that_is_no_json_leaves_no_finished_step(store):
-    store.partial(A, keep=False)
+    store.partial(A, token=T, keep=False)
     with pytest.raises(TypeError):
-        store.commit(A, {"name": object()})
+        store.commit(A, T, {"name": object()})
     assert not store.has(A)
+
+
+def test_a_discarded_step_is_never_half_there(store, monkeypatch):
+    folder = finish(store, A)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.discard(folder)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"name": "a', b"null", b"[]", b"\xff\xfe"])
@@ -142,48 +233,6 @@ def test_a_damaged_record_is_a_sentence(store, damage):
     )
 
 
-def test_a_second_run_is_refused_with_the_holder_named(store):
-    held = rf"another run .*process {os.getpid()} on "
-    with store.lock(), pytest.raises(StoreError, match=held) as caught, store.lock():
-        pass
-    assert "Wait for it, or stop it." in str(caught.value)
-    with store.lock():
-        pass
-
-
-def test_a_failed_run_holds_nothing(store):
-    with pytest.raises(RuntimeError), store.lock():
-        raise RuntimeError
-    with store.lock():
-        pass
-
-
-def test_a_dead_process_holds_nothing(store):
-    code = (
-        "import sys, time\nfrom sabir.engine.store import Store\n"
-        "with Store(sys.argv[1]).lock():\n    print('held', flush=True)\n    time.sleep(60)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, store.path], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(StoreError, match=f"process {holder.pid} on "), store.lock():
-            pass
-        holder.kill()
-        holder.wait()
-        with store.lock():
-            pass
-
-
-def test_a_store_that_cannot_be_written_is_a_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(StoreError, match="cannot be written: Not a directory"),
-        Store(tmp_path / "file/s").lock(),
-    ):
-        pass
-
-
 def test_a_store_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = Store("store")
@@ -195,7 +244,30 @@ def test_a_store_is_found_from_any_folder(tmp_path, monkeypatch):
 def test_a_moved_store_has_the_same_steps(store, tmp_path):
     finish(store, A)
     store.path.rename(tmp_path / "moved")
-    assert Store(tmp_path / "moved").record(A) == {"name": "x"}
+    assert Store(tmp_path / "moved").record(A)["name"] == "x"
+
+
+def test_the_first_write_says_the_format(store):
+    store.remember("facts", {})
+    assert json.loads((store.path / "format.json").read_text()) == {"format": 1}
+
+
+@pytest.mark.parametrize("found", [2, "2", None, 1.5])
+def test_a_store_of_a_newer_format_is_refused_and_not_written(store, found):
+    finish(store, A)
+    (store.path / "format.json").write_text(json.dumps({"format": found}))
+    newer = Store(store.path)
+    said = f"{store.path}: has the format {found!r}, and this sabir reads formats up to 1. It was written by a"
+    for write in (
+        newer.check_format,
+        lambda: newer.remember("facts", {}),
+        lambda: newer.partial(B, token=T, keep=False),
+    ):
+        with pytest.raises(StoreError) as caught:
+            write()
+        assert str(caught.value).startswith(said)
+    assert partials(store) == []
+    assert not (store.path / "cache").exists()
 
 
 def test_remembered_facts_come_back_and_damaged_ones_are_forgotten(store):

@@ -8,9 +8,9 @@ import pytest
 from toys import do, step
 
 from sabir.engine.backends.inline import InlineBackend
-from sabir.engine.steps import Graph, Part
+from sabir.engine.steps import Graph, Known, Part
 from sabir.engine.store import Store
-from sabir.engine.why import assess
+from sabir.engine.why import Assessment, Difference, assess, difference, roots
 from sabir.errors import StoreError
 
 
@@ -37,6 +37,20 @@ def reasons(store, before, after):
     do(before, store, InlineBackend())
     found = assess(Graph(after), store, Graph(before).fingerprints)
     return {name: (a.status, a.why) for name, a in found.items()}
+
+
+def began(store, before, after, name):
+    """Where the change of a step began, when `before` was run and `after` is planned: name -> in words."""
+    do(before, store, InlineBackend())
+    return {root.name: root.why for root in roots(name, Graph(after), store, Graph(before).fingerprints)}
+
+
+def records_read(store, monkeypatch):
+    """Fingerprints of the records that are read from now on."""
+    read = []
+    record = store.record
+    monkeypatch.setattr(store, "record", lambda fingerprint: read.append(fingerprint) or record(fingerprint))
+    return read
 
 
 def test_everything_is_new_at_first(store):
@@ -124,3 +138,202 @@ def test_a_pinned_result_is_reused_with_its_note_and_missed_with_a_sentence(stor
     assert (found["a"].status, found["a"].why) == ("reused", "older data")
     with pytest.raises(StoreError, match="the old result of a is gone"):
         assess(Graph([replace(pinned, pinned="f" * 64)]), store, {})
+
+
+def test_a_folder_that_lost_its_record_is_no_finished_step(store):
+    do([step("a")], store, InlineBackend())
+    graph = Graph([step("a")])
+    (store.folder(graph.fingerprints["a"]) / "record.json").unlink()
+    assert assess(graph, store, {})["a"].status == "run"
+
+
+# --- what is read for it ---------------------------------------------------------------------------------
+
+
+def test_a_plan_of_finished_steps_reads_no_record_until_it_is_asked_for(store, monkeypatch):
+    steps = [data(), adapter(), merged()]
+    do(steps, store, InlineBackend())
+    read = records_read(store, monkeypatch)
+    graph = Graph(steps)
+    found = assess(graph, store, graph.fingerprints)
+    assert {a.why for a in found.values()} == {"nothing it stands on has changed"}
+    assert read == []
+    assert found["merged"].record["name"] == "merged"
+    assert read == [graph.fingerprints["merged"]]
+
+
+def test_a_step_of_which_only_what_is_below_changed_needs_no_record_for_its_reason(store, monkeypatch):
+    before, after = [data(), adapter(16), merged()], [data(), adapter(32), merged()]
+    do(before, store, InlineBackend())
+    read = records_read(store, monkeypatch)
+    assert assess(Graph(after), store, Graph(before).fingerprints)["merged"].why == "adapter/de changed"
+    assert read == []
+
+
+def test_a_step_that_changed_with_what_is_below_is_told_with_both(store):
+    before = [data(), adapter(16), merged(settings={"density": 0.5})]
+    after = [data(), adapter(32), merged(settings={"density": 0.2})]
+    assert reasons(store, before, after)["merged"][1] == "density: 0.5 -> 0.2; adapter/de changed"
+
+
+def test_a_step_that_was_to_run_has_no_record_even_when_it_was_run_since(store):
+    graph = Graph([step("a")])
+    before: Assessment = assess(graph, store, {})["a"]
+    do([step("a")], store, InlineBackend())
+    assert (before.record, before.why) == (None, "new")
+
+
+# --- field by field --------------------------------------------------------------------------------------
+
+
+def test_a_difference_names_every_field_of_the_identity(store):
+    before = [
+        data(),
+        step("adapter/ja"),
+        step(
+            "a", settings={"lora": {"rank": 16}}, deps={"rows": Part("data/de", "train"), "x": "adapter/ja"}
+        ),
+    ]
+    after = [
+        data(train="T"),
+        step("adapter/pt"),
+        step(
+            "a",
+            settings={"lora": {"rank": 32}},
+            version=2,
+            deps={"rows": Part("data/de", "train"), "y": "adapter/pt"},
+        ),
+    ]
+    do(before, store, InlineBackend())
+    old, new = Graph(before), Graph(after)
+    assert difference(new["a"], new, store, old.fingerprints["a"]) == [
+        ("version", 1, 2),
+        ("settings.lora.rank", 16, 32),
+        ("deps.rows", "t", "T"),
+        ("deps.x", old.fingerprints["adapter/ja"], None),
+        ("deps.y", None, new.fingerprints["adapter/pt"]),
+    ]
+    assert difference(new["data/de"], new, store, old.fingerprints["data/de"]) == [("parts.train", "t", "T")]
+
+
+def test_a_step_of_another_kind_is_told_so(store):
+    before, after = [step("a", settings={})], [replace(step("a", settings={}), kind="adopted")]
+    assert reasons(store, before, after)["a"][1] == "kind: 'toy' -> 'adopted'"
+
+
+def test_nothing_differs_where_nothing_changed_or_nothing_is_known(store):
+    graph = Graph([data()])
+    for before in (None, graph.fingerprints["data/de"], "f" * 64):
+        assert difference(graph["data/de"], graph, store, before) == []
+
+
+def test_a_result_that_stands_in_differs_by_that_alone(store):
+    graph = Graph([replace(step("a"), pinned="e" * 64, note="held at the adapter of release 3")])
+    assert difference(graph["a"], graph, store, "f" * 64) == [Difference("pinned", "f" * 64, "e" * 64)]
+
+
+def test_a_known_result_is_told_by_its_name_and_day(store):
+    first, second = step("adapter/de", settings={"v": 1}), step("adapter/de", settings={"v": 2})
+    old, new = (Graph([one]).fingerprints["adapter/de"] for one in (first, second))
+    for one in (first, second):
+        do([one], store, InlineBackend())
+    before = step("a", deps={"parent": Known(old)})
+    after = step("a", deps={"parent": Known(new)})
+    day = store.record(new)["created"][:10]
+    why = reasons(store, [before], [after])["a"][1]
+    assert why == f"parent: adapter/de of {day} ({old[:8]}) -> adapter/de of {day} ({new[:8]})"
+    do([step("a")], store, InlineBackend())
+    found = assess(Graph([after]), store, {"a": Graph([step("a")]).fingerprints["a"]})
+    assert found["a"].why == f"now also stands on adapter/de of {day} ({new[:8]})"
+    gone = step("b", deps={"parent": Known("e" * 64)})
+    do([step("b")], store, InlineBackend())
+    found = assess(Graph([gone]), store, {"b": Graph([step("b")]).fingerprints["b"]})
+    assert found["b"].why == "now also stands on eeeeeeee"
+
+
+# --- where it began --------------------------------------------------------------------------------------
+
+
+def scored(**rest):
+    return [merged(**rest), step("scores", deps={"model": "merged", "rows": Part("data/de", "test")})]
+
+
+def three(train="t", valid="v", test="x"):
+    digests = {"train": train, "valid": valid, "test": test}
+    return step("data/de", settings=digests, parts=digests)
+
+
+def test_a_change_is_followed_down_to_the_rows_that_changed(store):
+    before, after = [three(), adapter(), *scored()], [three(train="T"), adapter(), *scored()]
+    assert began(store, before, after, "scores") == {"data/de": "train rows changed"}
+
+
+def test_rows_that_changed_and_that_the_step_does_not_stand_on_are_not_named(store):
+    before, after = [three(), adapter(), *scored()], [three(train="T", valid="V"), adapter(), *scored()]
+    assert began(store, before, after, "scores") == {"data/de": "train rows changed"}
+    assert began(store, before, after, "data/de") == {"data/de": "train, valid rows changed"}
+
+
+def test_several_changes_are_all_found(store):
+    before = [three(), adapter(16), *scored(settings={"density": 0.5})]
+    after = [three(train="T", test="X"), adapter(32), *scored(settings={"density": 0.2})]
+    assert began(store, before, after, "scores") == {
+        "data/de": "test, train rows changed",
+        "adapter/de": "lora.rank: 16 -> 32",
+        "merged": "density: 0.5 -> 0.2",
+    }
+
+
+def test_a_new_language_is_where_it_began_and_the_merge_that_now_has_it_is_not(store):
+    two = [
+        three(),
+        adapter(),
+        replace(three("1", "2", "3"), name="data/pt"),
+        step("adapter/pt", deps={"rows": Part("data/pt", "train")}),
+        *scored(deps={"pt": "adapter/pt"}),
+    ]
+    assert began(store, [three(), adapter(), *scored()], two, "scores") == {"data/pt": "new"}
+    assert began(store, [three(), adapter(), *scored()], two, "adapter/pt") == {"data/pt": "new"}
+
+
+def test_a_language_that_is_gone_is_named_at_the_merge(store):
+    ja = step("adapter/ja")
+    before = [three(), adapter(), ja, *scored(deps={"ja": "adapter/ja"})]
+    after = [three(), adapter(), ja, *scored()]
+    assert began(store, before, after, "scores") == {"merged": "no longer stands on ja"}
+
+
+def test_a_new_merge_is_where_it_began_whatever_changed_below_it(store):
+    before, after = [three(), adapter()], [three(train="T"), adapter(), *scored()]
+    assert began(store, before, after, "scores") == {"merged": "new"}
+
+
+def test_another_known_result_is_where_it_began(store):
+    parents = [step("old"), step("new")]
+    do(parents, store, InlineBackend())
+    old, new = Graph(parents).fingerprints.values()
+    before = [step("a", deps={"parent": Known(old)}), step("b", deps={"x": "a"})]
+    after = [step("a", deps={"parent": Known(new)}), step("b", deps={"x": "a"})]
+    (name, why), *others = began(store, before, after, "b").items()
+    assert (name, others) == ("a", [])
+    assert why.startswith("parent: old of ")
+
+
+def test_a_result_that_stands_in_is_where_it_began(store):
+    before = [three(), adapter(), *scored()]
+    held = replace(adapter(), pinned="e" * 64, note="held at the adapter of release 3")
+    assert began(store, before, [three(), held, *scored()], "scores") == {
+        "adapter/de": "held at the adapter of release 3"
+    }
+
+
+def test_where_the_earlier_record_is_gone_the_change_is_followed_by_fingerprints(store):
+    before = [step("a", settings={"v": 1}), merged(deps={"de": "a"})]
+    after = [step("a", settings={"v": 2}), merged(deps={"de": "a"}, settings={"density": 0.2})]
+    found = roots("merged", Graph(after), store, Graph(before).fingerprints)
+    assert [(root.name, root.differences, root.why) for root in found] == [("a", (), "changed")]
+
+
+def test_a_step_that_is_what_it_was_began_nowhere(store):
+    steps = [three(), adapter(), *scored()]
+    assert began(store, steps, steps, "scores") == {}

@@ -16,6 +16,7 @@ from typing import Any
 from sabir.engine.backends import Backend
 from sabir.engine.backends.local import LocalBackend, cpu_slots
 from sabir.engine.job import Work
+from sabir.engine.leases import Owner
 from sabir.engine.run import Listener, Result, run
 from sabir.engine.steps import Graph, Step
 from sabir.engine.store import Store
@@ -160,6 +161,9 @@ class Heard(Listener):
     def progress(self, step: Step, event: Mapping[str, Any]) -> None:
         self.said.append(f"progress {step.name} {event['done']}/{event['total']}")
 
+    def elsewhere(self, step: Step, holder: str) -> None:
+        self.said.append(f"elsewhere {step.name}: {holder}")
+
     def finished(self, step: Step) -> None:
         self.said.append(f"finish {step.name}")
 
@@ -192,9 +196,16 @@ def do(
     """Run steps on a backend that is closed afterwards."""
     graph = Graph(steps)
     try:
-        return run(
-            graph, looked_at(graph, store), store, backend, run_id=run_id, listener=listener or Heard()
-        )
+        with Owner(store, run_id) as owner:
+            return run(
+                graph,
+                looked_at(graph, store),
+                store,
+                backend,
+                run_id=run_id,
+                listener=listener or Heard(),
+                owner=owner,
+            )
     finally:
         backend.close()
 

@@ -33,14 +33,17 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def print_results(document: Mapping[str, Any]) -> None:
-    from sabir.report.tables import costs, quality
+    from sabir.report.money import costs
+    from sabir.report.quality import changed, quality
 
-    for table in (quality(document), costs(document)):
-        if table is not None:
-            print_table(table)
+    for table in (quality(document), changed(document), costs(document)):
+        print_table(table)
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Table | None) -> None:
+    """A table, where there is one."""
+    if table is None:
+        return
     from rich import box
     from rich.cells import cell_len
     from rich.table import Table as RichTable

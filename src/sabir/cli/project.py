@@ -68,14 +68,34 @@ def check(config: ConfigPath, override: Override = None, as_json: AsJson = False
 def plan(
     config: ConfigPath,
     with_baseline: WithBaseline = False,
+    what_if: Annotated[
+        str | None,
+        typer.Option(
+            "--what-if",
+            metavar="ROWS",
+            help="rows that may come, as de=+20000,pt=+5000: what both routes would take, and from where on "
+            "retraining all is cheaper",
+        ),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option("--devices", metavar="N,N", help="numbers of devices for --what-if, as 1,4,8"),
+    ] = None,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what would run and why, and what it would take; run nothing."""
-    document = open_project(config, override).plan(with_baseline=with_baseline)
+    project = open_project(config, override)
+    if what_if is not None:
+        return _print_what_if(project.what_if(_added(what_if), devices=_numbers(devices)), as_json)
+    if devices is not None:
+        raise InputError(
+            "--devices", "goes with --what-if.", "Where a run runs is a matter of run: and --workers."
+        )
+    document = project.plan(with_baseline=with_baseline)
     if as_json:
         return print_json(document)
-    from sabir.report.tables import planned
+    from sabir.report.plans import planned
 
     for warning in document["warnings"]:
         warn(warning)
@@ -88,15 +108,21 @@ def run(
     with_baseline: WithBaseline = False,
     workers: Workers = None,
     backend: Annotated[
-        str | None, typer.Option("--backend", help="where jobs run: local or inline (sabir list backends)")
+        str | None,
+        typer.Option("--backend", help="where jobs run: local, ray or inline (sabir list backends)"),
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="go on where a language lost more than half of its rows")
+    ] = False,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
     """Do what is missing: train, merge, score, select. Ctrl-C once saves and stops; the next run goes on."""
     project = open_project(config, [*(override or []), *([f"run.backend={backend}"] if backend else [])])
     with interruptible(), progress() as listener:
-        document = project.run(with_baseline=with_baseline, workers=workers, listener=listener, warn=warn)
+        document = project.run(
+            with_baseline=with_baseline, workers=workers, listener=listener, warn=warn, yes=yes
+        )
     if as_json:
         return print_json(document)
     if document["run"]["id"] is None:
@@ -121,25 +147,49 @@ def show(
         bool,
         typer.Option("--analysis", help="how the languages' adapters relate: norms, cosines, signs, energy"),
     ] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="the selected merge against the current release, by language")
+    ] = False,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="time and money of every run, and what it saved so far")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="DATE", help="costs from this date, run's number or id on"),
+    ] = None,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="print the rows of --costs as CSV and nothing else")
+    ] = False,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
     """Show quality, time and cost as they stand."""
-    document = open_project(config, override).show(compare=compare)
+    if (since is not None or csv) and not costs:
+        raise InputError("--csv" if csv else "--since", "goes with --costs.", "Add it.")
+    document = open_project(config, override).show(compare=compare, since=since)
+    if csv:
+        from sabir.report.money import csv_text
+
+        return say(csv_text(document["costs"]).rstrip("\n"))
     if as_json:
         return print_json(document)
     if document["run"]["id"] is None:
         return say(f"Nothing has been run yet. Start with: sabir run {config}")
-    from sabir.report.tables import compared, matrix, ran
+    from sabir.report.plans import ran
+    from sabir.report.quality import changed, compared, matrix
 
-    for wanted, table in ((scores, matrix), (steps, ran), (compare, compared)):
+    for wanted, table in ((scores, matrix), (steps, ran), (compare, compared), (changes, changed)):
         if wanted:
             print_table(table(document))
+    if changes and not document["changes"]:
+        say("Nothing to hold against: there is no release yet, or the selected merge is the one in use.")
+    if costs:
+        _print_costs(document, since)
     if analysis and document["analysis"]:
         print_analysis(document["analysis"])
     elif analysis:
         say("The adapters were not analyzed yet: that takes two languages and a merge, and a run.")
-    if not (scores or steps or compare or analysis):
+    if not (scores or steps or compare or analysis or changes or costs):
         print_results(document)
     if document["pending"]:
         say(f"{document['pending']} steps are missing or out of date. See why: sabir plan {config}")
@@ -174,3 +224,45 @@ def _lines(file: Path | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(str(file or "standard input"), f"cannot be read ({error}).") from error
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _print_costs(document: dict, since: str | None) -> None:
+    from sabir.report.money import costs, savings
+
+    tables = [costs(document, since), savings(document, since)]
+    if not any(tables):
+        say("No run is that young.")
+    for table in tables:
+        print_table(table)
+
+
+def _added(text: str) -> dict[str, int]:
+    """ "de=+20000,pt=+5000": rows to come, by language."""
+    added = {}
+    for part in text.split(","):
+        language, _, number = part.strip().partition("=")
+        try:
+            added[language] = int(number)
+        except ValueError:
+            found = f"{part.strip()!r} is no language and number."
+            raise InputError("--what-if", found, "Write them as de=+20000,pt=+5000.") from None
+    return added
+
+
+def _numbers(text: str | None) -> list[int]:
+    try:
+        found = [int(part) for part in (text or "1,4,8").split(",")]
+    except ValueError:
+        found = [0]
+    if min(found) < 1:
+        raise InputError("--devices", f"{text!r} is no list of numbers above 0.", "Write them as 1,4,8.")
+    return found
+
+
+def _print_what_if(document: dict, as_json: bool) -> None:
+    from sabir.report.what_if import supposed
+
+    if as_json:
+        print_json(document)
+    else:
+        print_table(supposed(document))

@@ -12,7 +12,7 @@ from sabir.demo.texts import LABELS, LANGUAGES, Message, splits, update_messages
 from sabir.engine.run import Listener
 from sabir.errors import InputError
 from sabir.project import Project
-from sabir.report.tables import duration
+from sabir.report.words import duration
 
 Show = Callable[[str, str, Mapping[str, Any] | None], None]
 

@@ -6,9 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+_written = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode
 
 
 def canonical(value: Any, *, where: str = "settings") -> Json:
@@ -35,15 +38,43 @@ def canonical(value: Any, *, where: str = "settings") -> Json:
     raise TypeError(f"{where} is a {type(value).__name__}, which has no canonical form")
 
 
+@dataclass(frozen=True)
+class Canonical:
+    """A value in its canonical form, as text: made once, shared by any number of steps, changed by none."""
+
+    text: str
+
+    @classmethod
+    def of(cls, value: Any, *, where: str = "settings") -> Canonical:
+        """Raises TypeError for what has no canonical form."""
+        return cls(_written(canonical(value, where=where)))
+
+    def value(self) -> Any:
+        """The value, a copy of the caller's own."""
+        return json.loads(self.text)
+
+
 def digest(value: Any) -> str:
     """sha256 of the canonical form, 64 hex digits."""
-    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return _sha256(Canonical.of(value).text)
+
+
+def fingerprint(
+    kind: str, version: int, settings: Mapping[str, Any] | Canonical, deps: Mapping[str, str]
+) -> str:
+    """Identity of a step: kind, version and settings, and the identities of what it stands on, by role.
+
+    It is the digest of a mapping of the four, put together from parts that may have been written before.
+    """
+    known = settings if isinstance(settings, Canonical) else Canonical.of(settings)
+    return _sha256(
+        f'{{"deps":{_written(dict(deps))},"kind":{_written(kind)},'
+        f'"settings":{known.text},"version":{_written(version)}}}'
+    )
+
+
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def fingerprint(kind: str, version: int, settings: Mapping[str, Any], deps: Mapping[str, str]) -> str:
-    """Identity of a step: kind, version and settings, and the identities of what it stands on, by role."""
-    return digest({"kind": kind, "version": version, "settings": dict(settings), "deps": dict(deps)})
 
 
 def differences(
@@ -54,5 +85,5 @@ def differences(
         was, now = old.get(key), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             yield from differences(was, now, f"{prefix}{key}.")
-        elif digest(was) != digest(now):  # == takes True for 1, and a tuple for no list
+        elif Canonical.of(was) != Canonical.of(now):  # == takes True for 1, and a tuple for no list
             yield f"{prefix}{key}", was, now

@@ -17,26 +17,30 @@ import platform
 import resource
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sabir.engine.store import Store, disk_is_full, write_atomic
 from sabir.errors import SabirError
 
 LIBRARIES = ("sabir", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy")
+TOUCH_S = 5.0
 
 
 @dataclass(frozen=True)
 class Work:
     """One step as its function sees it: settings and inputs, and a folder to fill.
 
-    `inputs` maps each role to the folder of what the step stands on; `device` is "cpu" or "cuda".
+    `inputs` maps each role to the folder of what the step stands on; `device` is "cpu" or "cuda"; `halvings`
+    says how often the step ran out of memory before, so that it does half as much at a time.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Work:
     out: Path
     device: str
     emit: Callable[..., None]
+    halvings: int = 0
 
 
 WorkFunction = Callable[[Sequence[Work]], Iterator[tuple[str, Mapping[str, Any]]]]
@@ -63,10 +68,13 @@ def execute(job_file: Path) -> None:
 
 def _execute(job: Mapping[str, Any], folder: Path) -> None:
     store = Store(job["store"])
-    specs = {spec["name"]: spec for spec in job["steps"]}
-    function = resolve(job["run"])
-    with open(folder / "events.jsonl", "a", encoding="utf-8") as events:
-        works = [_work(spec, store, job["device"], events) for spec in specs.values()]
+    with _events(folder) as events:
+        # another run's process that was killed a moment ago may still have finished one
+        specs = {spec["name"]: spec for spec in job["steps"] if not store.has(spec["fingerprint"])}
+        if not specs:
+            return
+        function = resolve(job["run"])
+        works = [_work(spec, store, job, events) for spec in specs.values()]
         pending = set(specs)
         before = time.perf_counter()
         for name, outcome in function(works):
@@ -75,27 +83,55 @@ def _execute(job: Mapping[str, Any], folder: Path) -> None:
             pending.remove(name)
             wall_s = time.perf_counter() - before
             _commit(store, specs[name], job, outcome, wall_s)
-            _write_event(events, name, "finished")
+            _write_event(events, "finished", step=name)
             before = time.perf_counter()
     if pending:
         raise RuntimeError(f"{job['run']} ended without finishing {sorted(pending)}")
 
 
-def _work(spec: Mapping[str, Any], store: Store, device: str, events: Any) -> Work:
+@contextmanager
+def _events(folder: Path) -> Iterator[IO[str]]:
+    """The file in which the job says what happens, and whose own time says how long it was at work.
+
+    A killed process writes no last line, so the file is touched as long as it lives.
+    """
+    path = folder / "events.jsonl"
+    over = threading.Event()
+
+    def touch() -> None:
+        while not over.wait(TOUCH_S):
+            with suppress(OSError):  # then the last event tells
+                os.utime(path, (time.time(), time.time()))  # by the clock that the events have
+
+    with open(path, "a", encoding="utf-8") as events:
+        _write_event(events, "began")
+        thread = threading.Thread(target=touch, daemon=True)
+        thread.start()
+        try:
+            yield events
+        finally:
+            over.set()
+            thread.join()
+            with suppress(OSError):  # on a full disk the time of the file tells
+                _write_event(events, "ended")
+
+
+def _work(spec: Mapping[str, Any], store: Store, job: Mapping[str, Any], events: IO[str]) -> Work:
     name = spec["name"]
 
     def emit(done: float, total: float, **facts: Any) -> None:
         """Say how far the step is: `done` of `total`, and what one likes to watch (loss, unit)."""
-        _write_event(events, name, "progress", done=done, total=total, **facts)
+        _write_event(events, "progress", step=name, done=done, total=total, **facts)
 
     return Work(
         name=name,
         settings=spec["settings"],
         args=spec["args"],
         inputs={role: store.folder(fingerprint) for role, fingerprint in spec["inputs"].items()},
-        out=store.partial(spec["fingerprint"], keep=spec["resumable"]),
-        device=device,
+        out=store.partial(spec["fingerprint"], token=job["token"], keep=spec["resumable"]),
+        device=job["device"],
         emit=emit,
+        halvings=spec["halvings"],
     )
 
 
@@ -106,6 +142,7 @@ def _commit(
     peak = outcome.get("peak_bytes") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     store.commit(
         spec["fingerprint"],
+        job["token"],
         {
             **{
                 key: spec[key]
@@ -121,6 +158,7 @@ def _commit(
                 "device": job["device_name"],
             },
             "run": job["run_id"],
+            "job": job["token"],
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": socket.gethostname(),
             "versions": versions(),
@@ -146,8 +184,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _write_event(events: Any, name: str, event: str, **facts: Any) -> None:
-    events.write(json.dumps({"t": time.time(), "step": name, "event": event, **facts}) + "\n")
+def _write_event(events: IO[str], event: str, **facts: Any) -> None:
+    events.write(json.dumps({"t": time.time(), "event": event, **facts}) + "\n")
     events.flush()
 
 

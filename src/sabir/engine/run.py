@@ -15,12 +15,13 @@ from typing import Any
 
 from sabir.engine.backends import Backend, Slot
 from sabir.engine.interrupts import on_interrupt
+from sabir.engine.leases import Owner
 from sabir.engine.steps import Graph, Step, above
-from sabir.engine.store import Store, disk_is_full
+from sabir.engine.store import Store, saying_when_full
 from sabir.engine.why import Assessment
-from sabir.errors import StoreError
 
 POLL_S = 0.2
+TRIES = 3  # of a step whose process is killed
 
 
 class Listener:
@@ -35,8 +36,11 @@ class Listener:
     def progress(self, step: Step, event: Mapping[str, Any]) -> None:
         """A step said how far it is: `done` of `total`, and facts such as `loss`."""
 
+    def elsewhere(self, step: Step, holder: str) -> None:
+        """Another run makes this step just now; it is waited for. Said once per step."""
+
     def finished(self, step: Step) -> None:
-        """A step is complete in the store."""
+        """A step is complete in the store, made here or by another run."""
 
     def failed(self, step: Step, failure: Failure) -> None:
         """A step failed for good."""
@@ -59,7 +63,8 @@ class Failure:
 class Result:
     """How a run ended: names of the steps that ran, that failed, that were not run.
 
-    A step with the fingerprint of one that ran is in none of these: its output is there.
+    A step with the fingerprint of one that ran is in none of these: its output is there; and so is that of
+    one that another run made meanwhile.
     """
 
     ran: list[str] = field(default_factory=list)
@@ -85,18 +90,19 @@ def run(
     *,
     run_id: str,
     listener: Listener,
+    owner: Owner,
 ) -> Result:
     """Run every step that is not in the store. A failed step takes down only what stands on it.
+
+    A step that another living run makes is waited for, and made here when that run gives it up or dies. A
+    step whose process was killed is tried up to three times, one that ran out of the memory of its place
+    (the backend says so) once more with `halvings` 1; an exception is final.
 
     Ctrl-C (or SIGTERM) once asks the jobs to save and end, twice kills them; the result then says
     `interrupted`. Raises StoreError when the disk of the store is full.
     """
-    try:
-        return _Loop(graph, assessments, store, backend, run_id, listener).run()
-    except OSError as error:
-        if disk_is_full(error):
-            raise StoreError(str(store.path), "the disk is full.", "Free some space.") from error
-        raise
+    with saying_when_full(store):
+        return _Loop(graph, assessments, store, backend, run_id, listener, owner).run()
 
 
 class _Loop:
@@ -108,15 +114,19 @@ class _Loop:
         backend: Backend,
         run_id: str,
         listener: Listener,
+        owner: Owner,
     ):
         self.graph, self.store, self.backend = graph, store, backend
-        self.run_id, self.listener = run_id, listener
+        self.run_id, self.listener, self.owner = run_id, listener, owner
         self.done = {name for name, a in assessments.items() if a.status == "reused"}
         self.waiting = {step.name: step for step in graph if step.name not in self.done}
         self.free = list(backend.slots)
         self.running: dict[Future[int], _Job] = {}
         self.alone: set[str] = set()  # steps of a failed batch, tried again one by one
         self.tries: dict[str, int] = {}
+        self.halved: set[str] = set()
+        self.elsewhere: dict[str, Step] = {}  # of those that wait: by fingerprint, held by another run
+        self.heard: set[str] = set()  # names of those of which the listener knows
         self.folder = store.path / "jobs" / run_id
         self.jobs = len(list(self.folder.glob("[0-9]*")))  # one run may come here twice: no folder is reused
         self.interrupts = 0
@@ -128,10 +138,15 @@ class _Loop:
             while True:
                 self._heed_interrupts()
                 if not self.result.interrupted:
+                    self._look_elsewhere()
                     self._start_ready()
-                if not self.running:
+                if self.running:
+                    finished, _ = wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                elif self.elsewhere and not self.interrupts:
+                    time.sleep(POLL_S)
+                    continue
+                else:
                     break
-                finished, _ = wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 for job in self.running.values():
                     self._read_events(job)
                 for future in finished:
@@ -158,11 +173,44 @@ class _Loop:
             if not ready:
                 return
             batch = [step for step in ready if self._share(step, ready[0])] or ready[:1]
-            self._start(batch[: math.ceil(len(batch) / len(self.free))])
+            share = batch[: math.ceil(len(batch) / len(self.free))]
+            ours = [step for step in share if self._claim(step)]
+            if ours:
+                self._start(ours)
+
+    def _claim(self, step: Step) -> bool:
+        """Take the lease of a step; False when another run has it, or has just finished it."""
+        fingerprint = self.graph.fingerprints[step.name]
+        if not self.owner.take(fingerprint):
+            self.elsewhere[fingerprint] = step
+            holder = self.owner.holder(fingerprint)
+            if holder is not None and step.name not in self.heard:
+                self.heard.add(step.name)
+                self.listener.elsewhere(step, holder)
+            return False
+        if self.store.has(fingerprint):
+            self.owner.give(fingerprint)
+            self._finish_elsewhere(step)
+            return False
+        return True
+
+    def _look_elsewhere(self) -> None:
+        """Steps that other runs made are done; those that nobody makes any more are ours to start."""
+        for fingerprint, step in tuple(self.elsewhere.items()):
+            if self.store.has(fingerprint):
+                del self.elsewhere[fingerprint]
+                self._finish_elsewhere(step)
+            elif self.owner.holder(fingerprint) is None:
+                del self.elsewhere[fingerprint]
+
+    def _finish_elsewhere(self, step: Step) -> None:
+        for same in self._twins(step):
+            self._done(same)
 
     def _ready(self) -> Iterator[Step]:
         """Steps that can start, one of each fingerprint: two jobs never write one folder."""
         taken = {self.graph.fingerprints[step.name] for job in self.running.values() for step in job.steps}
+        taken |= self.elsewhere.keys()
         for step in self.waiting.values():
             fingerprint = self.graph.fingerprints[step.name]
             if fingerprint not in taken and self.done.issuperset(above(step)):
@@ -189,15 +237,17 @@ class _Loop:
         for step in steps:
             del self.waiting[step.name]
             self.tries[step.name] = self.tries.get(step.name, 0) + 1
-        (folder / "job.json").write_text(json.dumps(self._job(steps, slot), indent=1), encoding="utf-8")
+        job_file = folder / "job.json"
+        job_file.write_text(json.dumps(self._job(steps, slot, folder.name), indent=1), encoding="utf-8")
         job = _Job(steps, slot, folder)
         self.listener.started(steps, slot)
-        self.running[self.backend.submit(folder / "job.json", slot, steps[0].preload)] = job
+        self.running[self.backend.submit(job_file, slot, steps[0].preload)] = job
 
-    def _job(self, steps: list[Step], slot: Slot) -> dict[str, Any]:
+    def _job(self, steps: list[Step], slot: Slot, number: str) -> dict[str, Any]:
         return {
             "run": steps[0].run,
             "run_id": self.run_id,
+            "token": f"{self.run_id}-{number}",  # names this attempt's folders
             "store": str(self.store.path),
             "device": slot.device,
             "device_name": slot.device_name,
@@ -214,6 +264,7 @@ class _Loop:
                     "inputs": {role: self.graph.result_of(dep) for role, dep in step.deps.items()},
                     "size": step.size,
                     "resumable": step.resumable,
+                    "halvings": int(step.name in self.halved),
                 }
                 for step in steps
             ],
@@ -232,19 +283,21 @@ class _Loop:
             event = json.loads(line)
             if event["event"] == "finished":
                 self._finish(self.graph[event["step"]])
-            else:
+            elif event["event"] == "progress":
                 self.listener.progress(self.graph[event["step"]], event)
 
     def _finish(self, step: Step) -> None:
         if step.name in self.done:
             return
-        self.done.add(step.name)
+        self.owner.give(self.graph.fingerprints[step.name])
         self.result.ran.append(step.name)
+        for same in (step, *self._twins(step)):
+            self._done(same)
+
+    def _done(self, step: Step) -> None:
+        self.waiting.pop(step.name, None)
+        self.done.add(step.name)
         self.listener.finished(step)
-        for twin in self._twins(step):
-            del self.waiting[twin.name]
-            self.done.add(twin.name)
-            self.listener.finished(twin)
 
     def _end(self, future: Future[int]) -> None:
         job = self.running.pop(future)
@@ -256,15 +309,28 @@ class _Loop:
         unfinished = [step for step in job.steps if step.name not in self.done]
         if not unfinished:
             return
-        if self.interrupts:
-            self.waiting.update({step.name: step for step in unfinished})
+        ours = all(self.owner.holds(self.graph.fingerprints[step.name]) for step in unfinished)
+        for step in unfinished:
+            self.owner.give(self.graph.fingerprints[step.name])
+        if self.interrupts or not ours:  # not ours: we were taken for dead, and another run goes on with them
+            self._again(unfinished)
         elif len(unfinished) > 1:
             self.alone.update(step.name for step in unfinished)
-            self.waiting.update({step.name: step for step in unfinished})
-        elif future.result() < 0 and self.tries[unfinished[0].name] < 2:
-            self.waiting[unfinished[0].name] = unfinished[0]  # killed from outside: once more
+            self._again(unfinished)
         else:
-            self._fail(unfinished[0], job, future.result())
+            self._retry_or_fail(unfinished[0], job, future.result())
+
+    def _retry_or_fail(self, step: Step, job: _Job, code: int) -> None:
+        if code == errno.ENOMEM and step.name not in self.halved:
+            self.halved.add(step.name)
+            self._again([step])
+        elif code < 0 and self.tries[step.name] < TRIES:
+            self._again([step])
+        else:
+            self._fail(step, job, code)
+
+    def _again(self, steps: list[Step]) -> None:
+        self.waiting.update({step.name: step for step in steps})
 
     def _fail(self, step: Step, job: _Job, code: int) -> None:
         same = [step, *self._twins(step)]
@@ -277,6 +343,8 @@ class _Loop:
             message = f"its process was killed by signal {_signal_name(-code)}."
         elif error is None and code == errno.ENOSPC:
             message = "the disk is full. Free some space."
+        elif error is None and code == errno.ENOMEM:
+            message = "out of memory, also with half as much at a time."
         elif error is None:
             message = f"its process ended with code {code}."
         else:

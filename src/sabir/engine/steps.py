@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import cached_property
+from typing import Any, overload
 
-from sabir.engine.fingerprint import canonical, fingerprint
+from sabir.engine.fingerprint import Canonical, fingerprint
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,32 @@ class Known:
 Dep = str | Part | Known
 
 
+class _Settings:
+    """The settings of a step: taken as a mapping or in canonical form, given as a copy that one may change.
+
+    Source: descriptor-typed fields, https://docs.python.org/3/library/dataclasses.html.
+    """
+
+    @overload
+    def __get__(self, step: None, owner: type) -> Canonical: ...
+    @overload
+    def __get__(self, step: Step, owner: type) -> dict[str, Any]: ...
+    def __get__(self, step: Step | None, owner: type) -> Canonical | dict[str, Any]:
+        return Canonical("{}") if step is None else step.canonical.value()  # the first is the field's default
+
+    def __set__(self, step: Step, given: Mapping[str, Any] | Canonical) -> None:
+        if not isinstance(given, Canonical):
+            given = Canonical.of(given, where=f"step {step.name!r}: settings")
+        step.__dict__["canonical"] = given
+
+
 @dataclass(frozen=True)
 class Step:
     """One unit of work that fills one folder.
 
     Identity is `kind`, `version`, `settings` and `deps` (role -> name of a step, a `Part` of one, or a result
-    that is `Known`).
+    that is `Known`). Settings are kept as text (`canonical`): steps that have the same may be given one
+    `Canonical`, and each time they are read, they are a new dict.
     `parts` names the parts of the output, with digests that are known before the step runs.
     A `pinned` step is an old result that stands in for this one: the fingerprint is given, nothing runs, and
     `note` says so. Everything after that is outside the identity: `args` (paths, devices and the like),
@@ -48,7 +70,7 @@ class Step:
     kind: str
     run: str
     version: int = 1
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: _Settings = _Settings()
     deps: Mapping[str, Dep] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     pinned: str | None = None
@@ -60,9 +82,10 @@ class Step:
     resumable: bool = False
     preload: str | None = None
 
-    def __post_init__(self) -> None:
-        settings = canonical(dict(self.settings), where=f"step {self.name!r}: settings")
-        object.__setattr__(self, "settings", cast(dict[str, Any], settings))
+    @property
+    def canonical(self) -> Canonical:
+        """The settings as they enter the fingerprint."""
+        return self.__dict__["canonical"]
 
 
 class Graph:
@@ -70,37 +93,49 @@ class Graph:
 
     Raises ValueError for a missing dependency or part, a circle, or two steps of one name. Two names may have
     one fingerprint (two recipes that come to the same): they are one piece of work.
+
+    Args:
+        on: a graph whose steps come first; the new ones may stand on them.
     """
 
-    def __init__(self, steps: Iterable[Step]):
+    def __init__(self, steps: Iterable[Step], *, on: Graph | None = None):
+        self._steps: dict[str, Step] = dict(on._steps) if on else {}
+        self.fingerprints: dict[str, str] = dict(on.fingerprints) if on else {}
         given: dict[str, Step] = {}
         for step in steps:
-            if step.name in given:
+            if step.name in given or step.name in self._steps:
                 raise ValueError(f"two steps are named {step.name!r}")
             given[step.name] = step
-        self._steps: dict[str, Step] = {}
         for name in given:
-            self._place(name, given, ())
-        self.fingerprints: dict[str, str] = {}
-        for step in self:
-            deps = self.identities(step)
-            own = fingerprint(step.kind, step.version, step.settings, deps)
-            self.fingerprints[step.name] = step.pinned or own
+            self._place(name, given)
 
-    def _place(self, name: str, given: Mapping[str, Step], above: tuple[str, ...]) -> None:
-        if name in self._steps:
-            return
-        if name not in given:
-            raise ValueError(f"step {above[-1]!r} stands on {name!r}, which is not in the graph")
-        if name in above:
-            raise ValueError(f"steps stand on each other in a circle: {' -> '.join([*above, name])}")
-        for dep in given[name].deps.values():
-            if isinstance(dep, Known):
-                continue
-            self._place(dep_name(dep), given, (*above, name))
-            if isinstance(dep, Part) and dep.part not in given[dep.step].parts:
-                raise ValueError(f"step {name!r} stands on part {dep.part!r} of {dep.step!r}, which has none")
-        self._steps[name] = given[name]
+    def _place(self, name: str, given: Mapping[str, Step]) -> None:
+        """Place a step after all it stands on; `path` leads from it to the one being looked at."""
+        path = {} if name in self._steps else {name: above(given[name])}
+        while path:
+            top = next(reversed(path))
+            for below in path[top]:
+                if below in self._steps:
+                    continue
+                if below not in given:
+                    raise ValueError(f"step {top!r} stands on {below!r}, which is not in the graph")
+                if below in path:
+                    circle = " -> ".join([*path, below])
+                    raise ValueError(f"steps stand on each other in a circle: {circle}")
+                path[below] = above(given[below])
+                break
+            else:
+                del path[top]
+                step = self._steps[top] = given[top]
+                self.fingerprints[top] = self._identity(step)
+
+    def _identity(self, step: Step) -> str:
+        for dep in step.deps.values():
+            if isinstance(dep, Part) and dep.part not in self._steps[dep.step].parts:
+                raise ValueError(
+                    f"step {step.name!r} stands on part {dep.part!r} of {dep.step!r}, which has none"
+                )
+        return step.pinned or fingerprint(step.kind, step.version, step.canonical, self.identities(step))
 
     def identities(self, step: Step) -> dict[str, str]:
         """Role -> identity of what the step stands on: a fingerprint, or the digest of a part."""
@@ -116,10 +151,21 @@ class Graph:
     def below(self, name: str) -> set[str]:
         """Names of all steps that stand on this one, directly or not."""
         found: set[str] = set()
-        for step in self:  # in order, so one pass is enough
-            if any(other == name or other in found for other in above(step)):
-                found.add(step.name)
+        queue = deque([name])
+        while queue:
+            new = [other for other in self._standing.get(queue.popleft(), ()) if other not in found]
+            found.update(new)
+            queue.extend(new)
         return found
+
+    @cached_property
+    def _standing(self) -> dict[str, list[str]]:
+        """Names of the steps that stand on each, directly; a graph never changes."""
+        standing: dict[str, list[str]] = {}
+        for step in self:
+            for other in set(above(step)):
+                standing.setdefault(other, []).append(step.name)
+        return standing
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self._steps.values())

@@ -1,20 +1,24 @@
 """The one place on disk: a folder per finished step, found by fingerprint.
 
+format.json                     the number of this layout; a newer one is refused
 steps/<fingerprint>/            complete: its record.json was there before the folder got this name
-partial/<fingerprint>/          being written, or left by a run that was stopped (checkpoints live here)
+partial/<fingerprint>~<token>/  one attempt at a step (the token names run and job), being written or left by
+                                a run that was stopped; checkpoints live here
 jobs/<run>/<number>/            job.json, log.txt, events.jsonl of each worker process
 runs/<id>.json                  the ledger, one file a run
+owners/<name>.json              living processes that may hold leases (see `sabir.engine.leases`)
+leases/<what>/<owner>           what one of them holds: a step by its fingerprint, or a section by its name
+damaged/<fingerprint>/          steps that `sabir.engine.care` found damaged and took out of the way
 cache/<name>.json               facts remembered by size and time of a file; safe to delete
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
+import hashlib
 import json
 import os
 import shutil
-import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +28,10 @@ from typing import Any
 
 from sabir.errors import StoreError
 
+FORMAT = 1
 RECORD = "record.json"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+THREADS = 8  # at once, forcing files to the disk shares a commit of the file system: 14 -> 3 ms a step
 
 
 class Store:
@@ -33,71 +39,135 @@ class Store:
 
     def __init__(self, path: Path | str):
         self.path = Path(path).absolute()
+        self._stamped = False
+
+    # --- what is there -----------------------------------------------------------------------------------
+
+    def check_format(self) -> None:
+        """Raises StoreError when this store was written by a newer sabir, in a layout unknown here."""
+        path = self.path / "format.json"
+        try:
+            found = read_json(path, "the format of this store", "Point run.store at another folder.")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if found.get("format") not in range(1, FORMAT + 1):
+            raise StoreError(
+                str(self.path),
+                f"has the format {found.get('format')!r}, and this sabir reads formats up to {FORMAT}.",
+                "It was written by a newer one: upgrade sabir, or use another store.",
+            )
 
     def has(self, fingerprint: str) -> bool:
         """True when that step is finished here."""
-        return (self.folder(fingerprint) / RECORD).is_file()
+        return os.path.isfile(self._record_path(fingerprint))
+
+    def fingerprints(self) -> set[str]:
+        """All folders of finished steps, by one look at the disk; one that lost its record is among them."""
+        try:
+            with os.scandir(self.path / "steps") as entries:
+                return {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
 
     def folder(self, fingerprint: str) -> Path:
         """Where a finished step's output lies."""
         return self.path / "steps" / fingerprint
 
-    def partial(self, fingerprint: str, *, keep: bool) -> Path:
-        """The folder to write a step into; what an earlier try left there stays only if `keep`."""
-        folder = self.path / "partial" / fingerprint
-        if folder.exists() and not keep:
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
     def record(self, fingerprint: str) -> dict[str, Any] | None:
         """What is known of a finished step, or None. Raises StoreError when the record is damaged."""
-        path = self.folder(fingerprint) / RECORD
+        path = self._record_path(fingerprint)
         try:
             return read_json(path, "the record of this step", "Delete its folder; the next run redoes it.")
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Records of all finished steps, in no particular order."""
-        folder = self.path / "steps"
-        if folder.is_dir():
-            for entry in os.scandir(folder):
-                record = self.record(entry.name)
-                if record is not None:
-                    yield record
+        """Records of all finished steps, in no particular order. Raises StoreError when one is damaged."""
+        for fingerprint in self.fingerprints():
+            record = self.record(fingerprint)
+            if record is not None:
+                yield record
 
-    def commit(self, fingerprint: str, record: Mapping[str, Any]) -> Path:
-        """Make a partial folder a finished one: record last, all of it on the disk, then one rename.
+    # --- one attempt at a step ---------------------------------------------------------------------------
 
-        If the step was finished by somebody else meanwhile, theirs stays and ours is dropped. The rename
-        itself is not forced to the disk: if the power fails before it gets there, the step is redone.
+    def partial(self, fingerprint: str, *, token: str, keep: bool) -> Path:
+        """The folder for one attempt at a step; with `keep` it goes on from the newest attempt's.
+
+        That folder gets our name, so that whoever still writes there (a process believed dead) fails and
+        never mixes with us; what other attempts left is removed.
         """
-        partial = self.path / "partial" / fingerprint
-        final = self.folder(fingerprint)
+        self.prepare()
+        folder = self._attempt(fingerprint, token)
+        folder.parent.mkdir(exist_ok=True)
+        others = sorted(  # a token starts with the id of its run, and these sort by time
+            path for path in folder.parent.glob(f"{fingerprint}~*") if path != folder
+        )
+        if keep and others and not folder.exists():
+            self._move(others.pop(), folder)
+        for path in (*others, *(() if keep else (folder,))):
+            self.discard(path)
+        folder.mkdir(exist_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)  # of one that died as it was about to commit
+        return folder
+
+    def commit(self, fingerprint: str, token: str, record: Mapping[str, Any]) -> Path:
+        """Make an attempt's folder a finished one: record last, all of it on the disk, then one rename.
+
+        The record gets `files` (name -> size_bytes and sha256 of everything beside it) and `seal`, the
+        digest of the record itself without it. If the step was finished by somebody else meanwhile, theirs
+        stays and ours is dropped. The rename itself is not forced to the disk: if the power fails before it
+        gets there, the step is redone.
+        """
+        partial, final = self._attempt(fingerprint, token), self.folder(fingerprint)
+        if self.has(fingerprint):
+            self.discard(partial)
+            return final
         try:
-            (partial / RECORD).write_text(_text(record), encoding="utf-8")
-        except FileNotFoundError:
-            if self.has(fingerprint):
-                return final
-            raise
-        paths = [path for path in (*partial.rglob("*"), partial) if not path.is_symlink()]
-        with ThreadPoolExecutor(
-            8
-        ) as pool:  # at once they share a commit of the file system: 14 -> 3 ms a step
-            list(pool.map(_fsync, paths))
+            self._complete(partial, record)
+            self._place(partial, final)
+        except FileNotFoundError:  # a later attempt took our folder; it may have finished already
+            if not self.has(fingerprint):
+                raise
+        return final
+
+    def _place(self, partial: Path, final: Path) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(partial, final)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            if self.has(fingerprint):
-                shutil.rmtree(partial)
+            if self.has(final.name):
+                self.discard(partial)
             else:  # a folder that lost its record
-                shutil.rmtree(final)
+                self.discard(final)
                 os.rename(partial, final)
-        return final
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder of the store: out of its place at once and whole, then file by file."""
+        aside = self.path / "partial" / f".gone-{uuid.uuid4().hex}"
+        aside.parent.mkdir(exist_ok=True)
+        if self._move(folder, aside):
+            shutil.rmtree(aside, ignore_errors=True)  # what is left, the next clean-up finds
+
+    def _complete(self, folder: Path, record: Mapping[str, Any]) -> None:
+        names, folders = _walk(folder)
+        with ThreadPoolExecutor(THREADS) as pool:
+            digests = pool.map(_sized_digest, [os.path.join(folder, name) for name in names])
+            files = {
+                name: {"size_bytes": size_bytes, "sha256": sha256}
+                for name, (size_bytes, sha256) in zip(names, digests, strict=True)
+            }
+            text = sealed({**record, "files": files})
+            (folder / RECORD).unlink(missing_ok=True)
+            with open(
+                folder / RECORD, "x", encoding="utf-8"
+            ) as file:  # a file of our own, whoever has its like
+                file.write(text)
+            paths = [*names, RECORD, *folders]
+            list(pool.map(_fsync, [os.path.join(folder, path) for path in paths]))
+
+    # --- facts remembered --------------------------------------------------------------------------------
 
     def cached(self, name: str) -> dict[str, Any]:
         """A remembered mapping, empty when there is none (or it cannot be read: it is only a cache)."""
@@ -109,31 +179,41 @@ class Store:
 
     def remember(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep a mapping for `cached`."""
+        self.prepare()
         write_atomic(self.path / "cache" / f"{name}.json", value)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the store for one run; a dead run holds nothing. Raises StoreError when another holds it."""
+    def prepare(self) -> None:
+        """Be there, with the number of the format. Raises StoreError for a store of a newer one."""
+        if not self._stamped:
+            self.check_format()
+            if not (self.path / "format.json").exists():
+                write_atomic(self.path / "format.json", {"format": FORMAT})
+            self._stamped = True
+
+    def _record_path(self, fingerprint: str) -> str:
+        return f"{self.path}/steps/{fingerprint}/{RECORD}"
+
+    def _attempt(self, fingerprint: str, token: str) -> Path:
+        return self.path / "partial" / f"{fingerprint}~{token}"
+
+    def _move(self, source: Path, target: Path) -> bool:
+        """False when the source is not there (any more)."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise StoreError(
-                str(self.path), f"cannot be written: {error.strerror}.", "Choose another store, or free it."
-            ) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise StoreError(
-                    str(self.path), f"another run is using this store ({holder}).", "Wait for it, or stop it."
-                ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
+            os.rename(source, target)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def sealed(record: Mapping[str, Any]) -> str:
+    """The text of a record with its own digest in it."""
+    return _text({**record, "seal": seal(record)})
+
+
+def seal(record: Mapping[str, Any]) -> str:
+    """sha256 of what a record says, its seal left out: a flipped bit anywhere in it shows."""
+    plain = json.loads(json.dumps({key: value for key, value in record.items() if key != "seal"}))
+    return hashlib.sha256(_text(plain).encode()).hexdigest()
 
 
 def write_atomic(path: Path, value: Any) -> None:
@@ -152,10 +232,12 @@ def write_atomic(path: Path, value: Any) -> None:
         raise
 
 
-def read_json(path: Path, what: str, fix: str) -> dict[str, Any]:
+def read_json(path: Path | str, what: str, fix: str) -> dict[str, Any]:
     """The JSON object in a file of the store. Raises StoreError when it is damaged, OSError when absent."""
+    with open(path, "rb") as file:
+        data = file.read()
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(data)
     except ValueError as error:
         raise StoreError(str(path), f"{what} cannot be read.", fix) from error
     if not isinstance(value, dict):
@@ -168,13 +250,49 @@ def disk_is_full(error: BaseException) -> bool:
     return (isinstance(error, OSError) and error.errno in FULL) or "No space left on device" in str(error)
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+@contextmanager
+def saying_when_full(store: Store) -> Iterator[None]:
+    """A full disk under the block is a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if disk_is_full(error):
+            raise StoreError(str(store.path), "the disk is full.", "Free some space.") from error
+        raise
 
 
-def _fsync(path: Path) -> None:
+def sha256_of(path: str) -> str:
+    """Digest of a file, 64 hex digits."""
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _walk(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of all files below a folder, but for its record, and of all folders, it among them as ""."""
+    names, folders, todo = [], [""], [""]
+    while todo:
+        prefix = todo.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(f"{prefix}{entry.name}/")
+                    folders.append(todo[-1])
+                elif not entry.is_symlink():
+                    names.append(f"{prefix}{entry.name}")
+    return sorted(set(names) - {RECORD}), folders
+
+
+def _sized_digest(path: str) -> tuple[int, str]:
+    return os.stat(path).st_size, sha256_of(path)
+
+
+def _fsync(path: str) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from sabir.errors import SabirError
+from sabir.lora.files import WEIGHTS, open_adapter
 from sabir.model.batches import left_padded
 from sabir.model.checkpoints import newest_checkpoint
 from sabir.model.loading import load_base, load_tokenizer, peak_device_bytes
@@ -75,15 +77,19 @@ def train_adapter(
     micro_batch: int,
     checkpoint_every_s: float,
     on_step: Callable[[int, int, float | None], None],
+    parent: Path | None = None,
 ) -> Trained:
     """Train on (prompt, target) rows and leave a PEFT folder in `out`.
 
-    Only answer tokens carry loss. A batch is `lora.batch_size` rows whatever `micro_batch` is. Goes on from
-    the newest whole checkpoint in `checkpoints`, with the bits of a training that was never stopped; on
-    SIGTERM saves one and raises SystemExit. Out of memory: once more with half the micro-batch.
+    Starts from a fresh adapter, or from the weights of the one in the folder `parent` (the state of its
+    optimizer is gone: warm-up and schedule begin anew). Only answer tokens carry loss. A batch is
+    `lora.batch_size` rows whatever `micro_batch` is. Goes on from the newest whole checkpoint in `checkpoints`,
+    with the bits of a training that was never stopped; on SIGTERM saves one and raises SystemExit. Out of
+    memory: once more with half the micro-batch. Raises SabirError when the parent is no adapter of these
+    settings.
     """
     attempt = partial(
-        _train, rows, base, lora, out, checkpoints, device, pulse=_pulse(on_step, checkpoint_every_s)
+        _train, rows, base, lora, parent, out, checkpoints, device, pulse=_pulse(on_step, checkpoint_every_s)
     )
     sizes = [_divisor(lora.batch_size, micro_batch)]
     if sizes[0] > 1:
@@ -119,6 +125,7 @@ def _train(
     rows: Sequence[tuple[Prompt, str]],
     base: Path,
     lora: LoraSettings,
+    parent: Path | None,
     out: Path,
     checkpoints: Path,
     device: str,
@@ -147,6 +154,8 @@ def _train(
                     task_type=TaskType.CAUSAL_LM,
                 ),
             )
+        if parent is not None:
+            _start_from(parent, model, lora)
         arguments = TrainingArguments(
             output_dir=str(checkpoints),
             per_device_train_batch_size=micro_batch,
@@ -193,6 +202,26 @@ def _train(
         loss=sum(last) / len(last),
         peak_bytes=peak_device_bytes(device),
     )
+
+
+def _start_from(parent: Path, model: Any, lora: LoraSettings) -> None:
+    """Give a fresh adapter its parent's weights. Raises SabirError unless they are of the same settings."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    adapter = open_adapter(parent)
+    scale = lora.alpha / (math.sqrt(lora.rank) if lora.rslora else lora.rank)
+    theirs = load_file(adapter.path / WEIGHTS)
+    ours = get_peft_model_state_dict(model, save_embedding_layers=False)
+    shapes = [{name: list(tensor.shape) for name, tensor in one.items()} for one in (theirs, ours)]
+    if shapes[0] != shapes[1] or any(adapter.scale(module) != scale for module in adapter.shapes):
+        raise SabirError(
+            "",
+            "the adapter to go on from has another rank, alpha, rslora or targets than lora: asks for, or stands "
+            "on another base.",
+            "Write update: scratch, or the settings it was trained with.",
+        )
+    set_peft_model_state_dict(model, theirs)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ the current release) is planned when the selection is known; until then it is li
 
 from sabir.plan.released import Released, against, before_sabir, suspects
 from sabir.plan.steps import COMBINED, CONTINUED, OWN
-from sabir.plan.whole import Plan, Stale, combined_step, comparison, plan
+from sabir.plan.whole import Plan, Stale, combined_step, comparison, comparison_of, plan
 
 __all__ = [
     "COMBINED",
@@ -25,6 +25,7 @@ __all__ = [
     "before_sabir",
     "combined_step",
     "comparison",
+    "comparison_of",
     "plan",
     "suspects",
 ]

@@ -90,9 +90,18 @@ def changes(steps: Steps, model: str, release: Released) -> Step:
     )
 
 
-def against(config: Config, facts: Facts, model: str, release: Released) -> Step:
-    """The step that holds a model of the user's choice against a release."""
-    return changes(Steps(config, facts), model, release)
+def against(
+    config: Config, facts: Facts, planned: Graph, model: str, release: Released
+) -> tuple[Graph, Step]:
+    """The step that holds a model of the plan against a release, and the graph it stands in."""
+    steps = Steps(config, facts)
+    step = replace(changes(steps, model, release), name=f"changes/{model}")
+    more = (
+        []
+        if release.model in planned
+        else [released(steps, release), *steps.evaluation(release.model, "test")]
+    )
+    return Graph([*planned, *more, step]), step
 
 
 def suspects(

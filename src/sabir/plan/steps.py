@@ -139,8 +139,11 @@ class Steps:
             deps["parent"] = Known(ancestor.adapter)
             characters = ancestor.characters
             settings["update"] = {"replay": update.replay}
-            changed = {"epochs": update.epochs, "learning_rate": update.learning_rate}
-            lora = replace(lora, **{key: value for key, value in changed.items() if value is not None})
+            lora = replace(
+                lora,
+                epochs=update.epochs or lora.epochs,
+                learning_rate=update.learning_rate or lora.learning_rate,
+            )
         return Step(
             name=f"adapter/{name}",
             kind="adapter",

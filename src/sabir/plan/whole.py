@@ -131,6 +131,11 @@ def comparison(config: Config, facts: Facts, a: str, b: str) -> Step:
     return make.judged([[a, b]], languages)
 
 
+def comparison_of(config: Config, facts: Facts, pairs: list[list[str]], language: str) -> Step:
+    """The step that compares pairs of models on one language's test rows."""
+    return Steps(config, facts).judged(pairs, [language])
+
+
 def _refuse_twins(graph: Graph) -> None:
     """Refuse two languages with the same rows and two merges with the same settings: one step each."""
     seen: dict[str, str] = {}

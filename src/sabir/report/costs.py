@@ -6,9 +6,10 @@ such a place was held; money is device time at one hourly price.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+ROUTES = ("merged", "combined", "continued")
 COMPONENTS = ("train", "merge", "search", "evaluate")
 KINDS = {
     "data": "train",
@@ -19,17 +20,25 @@ KINDS = {
     "analysis": "evaluate",
     "select": "search",
     "judge": "evaluate",
+    "changes": "evaluate",
 }
+RESUMABLE = ("adapter", "search")  # kinds whose broken-off attempts were work towards the finished step
 
 
 def component(step: Mapping[str, Any]) -> str:
-    """Which part of the work a step is: validation serves the search, test the report."""
+    """Which part of the work a step is: validation serves the search, test the report.
+
+    Answers and scores of releases and of blame's merges are `evaluate`: they serve no choice among merges.
+    """
     return KINDS.get(step["kind"]) or ("search" if step["name"].endswith("/valid") else "evaluate")
 
 
 def route(step: Mapping[str, Any]) -> str:
-    """ "combined" for the baseline and its evaluation, else "merged"."""
-    return "combined" if "adapter/combined" in step["name"] else "merged"
+    """ "combined" for the baseline and its evaluation, "continued" for the same trained on; else "merged"."""
+    for baseline in ROUTES[1:]:
+        if f"adapter/{baseline}" in step["name"]:
+            return baseline
+    return "merged"
 
 
 def makespan(durations: Iterable[float], devices: int) -> float:
@@ -41,12 +50,13 @@ def makespan(durations: Iterable[float], devices: int) -> float:
 
 
 def cost_rows(
-    steps: Sequence[Mapping[str, Any]],
+    steps: Iterable[Mapping[str, Any]],
     *,
     run: str,
     phase: str,
     devices: int,
     usd_per_hour: float | None,
+    attempts: Iterable[Mapping[str, Any]] = (),
     measured: bool = True,
     complete: bool = True,
 ) -> list[dict[str, Any]]:
@@ -54,21 +64,27 @@ def cost_rows(
 
     `wall_s` is the wall clock of a component on `devices` places, its steps side by side; `wall_s_unlimited`
     with a place for every step. Steps of one kind run side by side; kinds (answers, scores, means) and
-    components follow one another. `measured` is False for a
-    prediction; `complete` is False for a run that failed or was stopped.
+    components follow one another.
+    Args:
+        attempts: name, kind and `wall_s` of what was begun and not finished. It was paid like the rest; the
+            attempts at one step and the step itself follow one another.
+        measured: False for a prediction. complete: False for a run that failed or was stopped.
     """
+    clocks: dict[tuple[str, str], dict[str, dict[str, float]]] = {}  # by place, kind and step
+    paid: dict[tuple[str, str], float] = {}
+    for step in (*steps, *attempts):
+        place, name = (route(step), component(step)), step["name"]
+        walls = clocks.setdefault(place, {}).setdefault(step["kind"], {})
+        walls[name] = walls.get(name, 0.0) + step["wall_s"]
+        paid[place] = paid.get(place, 0.0) + step.get("device_s", step["wall_s"])
     rows = []
-    for name in ("merged", "combined"):
+    for name in ROUTES:
         parts = []
         for part in COMPONENTS:
-            chosen = [step for step in steps if route(step) == name and component(step) == part]
-            if not chosen:
-                continue
-            kinds = [
-                [s["wall_s"] for s in chosen if s["kind"] == kind] for kind in {s["kind"] for s in chosen}
-            ]
-            clocks = (sum(makespan(walls, devices) for walls in kinds), sum(map(max, kinds)))
-            parts.append((part, *clocks, sum(step["device_s"] for step in chosen)))
+            if kinds := clocks.get((name, part)):
+                each = [walls.values() for walls in kinds.values()]
+                wall_s = sum(makespan(walls, devices) for walls in each)
+                parts.append((part, wall_s, sum(map(max, each)), paid[name, part]))
         if parts:
             parts.append(("total", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))
         rows += [
@@ -95,19 +111,44 @@ def usd(device_s: float | None, usd_per_hour: float | None) -> float | None:
     return None if device_s is None or usd_per_hour is None else device_s / 3600 * usd_per_hour
 
 
+def in_full(
+    cost: Mapping[str, Any], fingerprint: str, attempts: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The cost of a training or search with the time of the attempts it went on from.
+
+    Its own `wall_s` begins at the last checkpoint, its `tokens` and `size` at the start: without the attempts
+    a training that was killed and resumed looks faster than it is.
+    """
+    before = sum(attempt["wall_s"] for attempt in attempts if attempt["fingerprint"] == fingerprint)
+    return {**cost, "wall_s": cost["wall_s"] + before, "device_s": cost["device_s"] + before}
+
+
 class Rates:
-    """Seconds per unit of size by kind of step, from what earlier steps took; the newest ones count."""
+    """Seconds per unit of size, from what earlier steps took: of the step of that name, else of its kind.
+
+    A step's own rate is the better one, as a language's text has its own number of tokens per character. The
+    median of the newest counts.
+    Args:
+        steps: name, kind, fingerprint, size and `wall_s` of steps that ran, the oldest first.
+        attempts: name, kind, fingerprint and `wall_s` of what was begun and not finished.
+    """
 
     RECENT = 12
 
-    def __init__(self, steps: Iterable[Mapping[str, Any]]):
-        found: dict[str, list[float]] = {}
+    def __init__(self, steps: Iterable[Mapping[str, Any]], attempts: Iterable[Mapping[str, Any]] = ()):
+        spent: dict[str, float] = {}
+        for attempt in attempts:
+            if attempt["kind"] in RESUMABLE:
+                spent[attempt["fingerprint"]] = spent.get(attempt["fingerprint"], 0.0) + attempt["wall_s"]
+        found: dict[tuple[str, str | None], list[float]] = {}
         for step in steps:
             if step.get("size") and step.get("wall_s") is not None:
-                found.setdefault(step["kind"], []).append(step["wall_s"] / step["size"])
-        self._rates = {kind: sorted(rates[-self.RECENT :]) for kind, rates in found.items()}
+                rate = (step["wall_s"] + spent.get(step["fingerprint"], 0.0)) / step["size"]
+                found.setdefault((step["kind"], None), []).append(rate)
+                found.setdefault((step["kind"], step["name"]), []).append(rate)
+        self._rates = {key: sorted(rates[-self.RECENT :]) for key, rates in found.items()}
 
-    def seconds(self, kind: str, size: float | None) -> float | None:
+    def seconds(self, kind: str, size: float | None, name: str | None = None) -> float | None:
         """Estimated seconds of a step, or None when none of its kind was ever measured."""
-        rates = self._rates.get(kind)
+        rates = self._rates.get((kind, name)) or self._rates.get((kind, None))
         return rates[len(rates) // 2] * size if rates and size else None

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sabir.report.costs import COMPONENTS, Rates, component, cost_rows, makespan, route, usd
+from sabir.report.baseline import COMBINED, Prediction, evaluation
+from sabir.report.costs import Rates, cost_rows, route, usd
 
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
 STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
@@ -32,19 +33,26 @@ def plan_document(
     phase: str,
     devices: int,
     usd_per_hour: float | None,
+    retraining: Prediction | None = None,
 ) -> dict[str, Any]:
     """The `plan` document.
 
+    `totals` are of everything from nothing (phase "setup") and, once there was a run, of this one: by the
+    merged route what is to run; by the combined route training and evaluating one adapter on all of today's
+    rows, whether the project trains it or not; "continued" where that baseline is to run.
     Args:
-        steps: name, kind, fingerprint, status, why and size of each step, in order.
+        steps: name, kind, fingerprint, status, why and size of each step, in order; `size_from_nothing` too
+            of one that goes on from an earlier result and would be larger without it.
         later: name, kind and size of steps that wait for the selection among merges.
         phase: what this run will be: setup, update, add or none.
+        retraining: what training the combined adapter on today's rows is predicted to take.
     """
     waiting = [{**step, "fingerprint": None, "status": "run", "why": SELECTION} for step in later]
     every = [*steps, *waiting]
+    known = {COMBINED: retraining.wall_s} if retraining else {}
     rows = []
     for step in every:
-        seconds = 0.0 if step["status"] == "reused" else rates.seconds(step["kind"], step["size"])
+        seconds = 0.0 if step["status"] == "reused" else _seconds(step, step["size"], rates, known)
         rows.append(
             {
                 **{key: step[key] for key in STEP_FIELDS},
@@ -52,32 +60,63 @@ def plan_document(
                 "estimated_usd": usd(seconds, usd_per_hour),
             }
         )
-    totals = [_total(every, name, "setup", rates, devices, usd_per_hour) for name in ("merged", "combined")]
+
+    def total(
+        steps: Iterable[Row] | None, name: str, phase: str, *, from_nothing: bool = False
+    ) -> dict[str, Any]:
+        sizes = [
+            (step, (step.get("size_from_nothing") if from_nothing else None) or step["size"])
+            for step in steps or ()
+        ]
+        timed = [{**step, "wall_s": _seconds(step, size, rates, known)} for step, size in sizes if size]
+        return _total(None if steps is None else timed, name, phase, devices, usd_per_hour)
+
+    merged = [step for step in every if route(step) == "merged"]
+    everything = _retraining(every, retraining)
+    totals = [
+        total(merged, "merged", "setup", from_nothing=True),
+        total(everything, "combined", "setup", from_nothing=True),
+    ]
     if phase != "setup":
         todo = [step for step in every if step["status"] == "run"]
-        totals.append(_total(todo, "merged", phase, rates, devices, usd_per_hour))
-        totals.append(_total(every, "combined", phase, rates, devices, usd_per_hour))  # it takes all of it
+        totals.append(total([step for step in todo if route(step) == "merged"], "merged", phase))
+        totals.append(total(everything, "combined", phase, from_nothing=True))
+        if on := [step for step in todo if route(step) == "continued"]:
+            totals.append(total(on, "continued", phase))
     return {"steps": rows, "totals": totals, "warnings": list(warnings), "phase": phase, "devices": devices}
 
 
+def _seconds(step: Row, size: float | None, rates: Rates, known: Mapping[str, float]) -> float | None:
+    return known.get(step["name"]) or rates.seconds(step["kind"], size, step["name"])
+
+
+def _retraining(steps: Sequence[Row], retraining: Prediction | None) -> list[Row] | None:
+    """The steps of retraining everything: those of the project, or what they would be if it had them.
+
+    None where the project has none and nothing is known of their time.
+    """
+    training = [step for step in steps if step["name"] == COMBINED]
+    if not training and retraining is None:
+        return None
+    size = retraining.tokens if retraining else None
+    return [*(training or [{"name": COMBINED, "kind": "adapter", "size": size}]), *evaluation(steps)]
+
+
 def _total(
-    steps: Iterable[Row], name: str, phase: str, rates: Rates, devices: int, usd_per_hour: float | None
+    steps: Sequence[Row] | None, name: str, phase: str, devices: int, usd_per_hour: float | None
 ) -> dict[str, Any]:
-    """Estimates for one route: its components one after the other, the steps of each side by side."""
-    by_part: dict[str, list[float | None]] = {part: [] for part in COMPONENTS}
-    for step in steps:
-        if route(step) == name and step["size"]:
-            by_part[component(step)].append(rates.seconds(step["kind"], step["size"]))
-    estimates = [seconds for part in by_part.values() for seconds in part]
-    known = [[seconds for seconds in part if seconds is not None] for part in by_part.values()]
-    complete = None not in estimates
-    device_s = sum(map(sum, known)) if complete else None
+    """Estimates for one route, added up as the ledger does; None where a part was never measured."""
+    row: Row = {"wall_s": None, "device_s": None, "usd": None}
+    if steps is not None and all(step["wall_s"] is not None for step in steps):
+        rows = cost_rows(steps, run="", phase=phase, devices=devices, usd_per_hour=usd_per_hour)
+        nothing: Row = {"wall_s": 0.0, "device_s": 0.0, "usd": usd(0.0, usd_per_hour)}
+        row = next((row for row in rows if row["component"] == "total"), nothing)
     return {
         "route": name,
         "phase": phase,
-        "estimated_wall_s": sum(makespan(part, devices) for part in known) if complete else None,
-        "estimated_device_s": device_s,
-        "estimated_usd": usd(device_s, usd_per_hour),
+        "estimated_wall_s": row["wall_s"],
+        "estimated_device_s": row["device_s"],
+        "estimated_usd": row["usd"],
     }
 
 
@@ -95,14 +134,17 @@ def ledger_entry(
     usd_per_hour: float | None,
     ran: Collection[str],
     failures: Mapping[str, str],
+    attempts: Iterable[Row] = (),
 ) -> dict[str, Any]:
-    """What a run did and cost: `steps` with their final status, `costs`, `failures`, `complete`.
+    """What a run did and cost: `steps` with their final status, `costs`, `failures`, `attempts`, `complete`.
 
     Args:
         steps: name, kind, fingerprint, status, why of each step as it stands after the run.
         reasons: why each step was to run, as known before the run.
         records: what the store knows after the run, by step name.
         ran, failures: names of the steps that ran; messages of those that failed, by name.
+        attempts: name, kind, fingerprint and `wall_s` of each time a step was begun and not finished (killed,
+            stopped, failed): it was paid, and counts in `costs` where its step belongs.
     """
     rows = []
     for step in steps:
@@ -115,6 +157,7 @@ def ledger_entry(
     complete = not any(row["status"] in ("failed", "blocked") for row in rows)
     written = step_rows(rows, records, usd_per_hour)
     paid = [step for step in written if step["status"] == "run"]
+    attempts = [dict(attempt) for attempt in attempts]
     return {
         "id": run,
         "phase": phase,
@@ -122,35 +165,18 @@ def ledger_entry(
         "usd_per_hour": usd_per_hour,
         "steps": written,
         "costs": cost_rows(
-            paid, run=run, phase=phase, devices=devices, usd_per_hour=usd_per_hour, complete=complete
+            paid,
+            run=run,
+            phase=phase,
+            devices=devices,
+            usd_per_hour=usd_per_hour,
+            attempts=attempts,
+            complete=complete,
         ),
         "failures": dict(failures),
+        "attempts": attempts,
         "complete": complete,
     }
-
-
-def predicted_baseline(cost: Row | None, size: float | None, *, entry: Row) -> list[dict[str, Any]]:
-    """Cost of training the combined baseline on today's rows, from the speed it was last trained with.
-
-    Empty when that is not known, or when the run behind `entry` trained it itself or was not a whole update.
-    Args:
-        cost: of the training that stands there now; size: of the one that would be.
-    """
-    trained = any(row["route"] == "combined" and row["component"] == "train" for row in entry["costs"])
-    if trained or not entry["complete"] or entry["phase"] not in ("update", "add"):
-        return []
-    if not cost or not cost.get("size") or not size:
-        return []
-    seconds = cost["wall_s"] / cost["size"] * size
-    rows = cost_rows(
-        [{"name": "adapter/combined", "kind": "adapter", "wall_s": seconds, "device_s": seconds}],
-        run=entry["id"],
-        phase=entry["phase"],
-        devices=entry["devices"],
-        usd_per_hour=entry["usd_per_hour"],
-        measured=False,
-    )
-    return [row for row in rows if row["component"] == "train"]
 
 
 def remembered_statuses(steps: Iterable[Row], entry: Row | None) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ class Work(Protocol):
     """One step, as it is handed to its function.
 
     `settings` decide the result; `args` (paths, batch sizes) do not. `inputs` maps a role to the folder of
-    what the step stands on; `out` is the folder to fill; `device` is "cpu" or "cuda"; `emit(done, total,
-    **facts)` says how far it is.
+    what the step stands on; `out` is the folder to fill; `device` is "cpu" or "cuda"; `halvings` says how often
+    the step ran out of memory before, for a step that can do with less at once; `emit(done, total, **facts)`
+    says how far it is.
     """
 
     @property
@@ -32,5 +33,7 @@ class Work(Protocol):
     def out(self) -> Path: ...
     @property
     def device(self) -> str: ...
+    @property
+    def halvings(self) -> int: ...
     @property
     def emit(self) -> Callable[..., None]: ...

@@ -1,4 +1,4 @@
-"""Step `adopted`: an adapter the user brought, copied so that it cannot change under a release."""
+"""Step `adopted`: a model the user brought, copied so that it cannot change under a release."""
 
 from __future__ import annotations
 
@@ -9,21 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from sabir.errors import SabirError
-from sabir.lora.files import open_adapter
+from sabir.lora.files import CONFIG, WEIGHTS, open_adapter
 from sabir.work import Outcome, Work
+from sabir.work.bases import digest_of
 
-FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_CONFIGS = ("config.json", "generation_config.json", "model.safetensors.index.json")
 
 
 def adopt(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
-    """Copy the two files of a PEFT adapter, and see that they are still the ones that were planned."""
+    """Copy what decides the answers, and see that it is still what was planned.
+
+    Of a PEFT adapter its two files; of a whole model its config and weights: tokenizer and chat template are
+    the base's, as for every model that is scored.
+    """
     for work in works:
         folder = Path(work.args["path"])
-        for name in FILES:
-            shutil.copyfile(folder / name, work.out / name)
-        if open_adapter(work.out).digest != work.settings["digest"]:
-            raise SabirError(str(folder), "the adapter changed while the run began.", "Run again.")
-        name_base(work.out / "adapter_config.json", work.args["base"])
+        if (folder / CONFIG).is_file():
+            for name in (CONFIG, WEIGHTS):
+                shutil.copyfile(folder / name, work.out / name)
+            found = open_adapter(work.out).digest
+            name_base(work.out / CONFIG, work.args["base"])
+        else:
+            weights = sorted(path.name for path in folder.glob("*.safetensors"))
+            for name in (*(name for name in MODEL_CONFIGS if (folder / name).is_file()), *weights):
+                shutil.copyfile(folder / name, work.out / name)
+            found = digest_of(folder, {})[0]  # read after it was copied
+        if found != work.settings["digest"]:
+            raise SabirError(str(folder), "the files changed while the run began.", "Run again.")
         yield work.name, {}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from sabir.errors import InputError, SabirError, raise_all
 from sabir.tasks import Prompt, Row, Task, make_task
 from sabir.work import Outcome, Work
-from sabir.work.sources import SHOWN, Source, read_splits
+from sabir.work.sources import SHOWN, Source, read_splits, without_forgotten
 
 KEPT_TARGETS = 200  # the longest in bytes is not always the longest in tokens
 
@@ -25,6 +25,11 @@ class Example:
     id: str
     prompt: Prompt
     target: str
+
+    @property
+    def characters(self) -> int:
+        """Length of prompt and answer together."""
+        return len(self.prompt.text) + len(self.target)
 
     @property
     def digest(self) -> str:
@@ -40,7 +45,7 @@ class Summary:
     Per split: `digests` (order-free; ids enter those of valid and test, which are paired by id, and not
     train's), `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_targets`
     are the longest training answers, (bytes of UTF-8, place, text), the longest first; `longest_frame` is the
-    longest prompt without its text, in the same form.
+    longest prompt without its text, in the same form; `forgotten` counts the rows that were left out.
     """
 
     digests: Mapping[str, str]
@@ -49,6 +54,7 @@ class Summary:
     overlap: int
     longest_targets: tuple[tuple[int, str, str], ...]
     longest_frame: tuple[int, str, str]
+    forgotten: int
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,13 +73,14 @@ class Summary:
 def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]:
     """Rendered rows by split, in an order that depends on their content alone, and their summary.
 
-    Raises InputErrors for every wrong row.
+    Forgotten rows are left out before anything else is looked at. Raises InputErrors for every wrong row.
     """
     splits: dict[str, list[Example]] = {}
     errors: list[InputError] = []
     targets: list[tuple[int, str, str]] = []
     frame = (0, "", "")
-    for split, rows in read_splits(source).items():
+    remaining, forgotten = without_forgotten(source, read_splits(source))
+    for split, rows in remaining.items():
         wrong = 0
         examples = []
         for place, row in rows:
@@ -95,7 +102,7 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
         splits[split] = sorted(examples, key=lambda example: (example.digest, example.id))
     raise_all(errors)
     _check_not_empty(source, splits)
-    return splits, _summary(splits, targets, frame)
+    return splits, _summary(splits, targets, frame, forgotten)
 
 
 def _render(row: Row, task: Task) -> Example:
@@ -118,19 +125,20 @@ def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]]) ->
 
 
 def _summary(
-    splits: Mapping[str, Sequence[Example]], targets: list[tuple[int, str, str]], frame: tuple[int, str, str]
+    splits: Mapping[str, Sequence[Example]],
+    targets: list[tuple[int, str, str]],
+    frame: tuple[int, str, str],
+    forgotten: int,
 ) -> Summary:
     train = {example.prompt.source for example in splits.get("train", ())}
     return Summary(
         digests={split: _digest(examples, with_ids=split != "train") for split, examples in splits.items()},
         rows={split: len(examples) for split, examples in splits.items()},
-        characters={
-            split: sum(len(e.prompt.text) + len(e.target) for e in examples)
-            for split, examples in splits.items()
-        },
+        characters={split: sum(e.characters for e in examples) for split, examples in splits.items()},
         overlap=sum(example.prompt.source in train for example in splits["test"]),
         longest_targets=tuple(heapq.nlargest(KEPT_TARGETS, targets)),
         longest_frame=frame,
+        forgotten=forgotten,
     )
 
 

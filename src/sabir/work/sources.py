@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,38 @@ COLUMNS = (("input", "output"), ("prompt", "completion"), ("text", "label"), ("i
 
 
 @dataclass(frozen=True)
+class Forgotten:
+    """A row that is to be as if it had never been there: sha256 of its id and of its text, never the text.
+
+    A row of this id or of this text is meant; None: any.
+    """
+
+    id: str | None
+    text: str | None
+
+    @classmethod
+    def of(cls, row: Row) -> Forgotten:
+        return cls(hash_of(row.id), hash_of(row.input))
+
+
+def hash_of(text: str) -> str:
+    """sha256 of a text, 64 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the rows of one language lie: `files` by split, or one `file` that is split by a hash of the row.
 
-    `fields` maps our names (input, output, id, instruction) to the file's columns.
+    `fields` maps our names (input, output, id, instruction) to the file's columns; rows that are `forgotten`
+    are in the files and count for nothing.
     """
 
     language: str
     files: Mapping[str, Path] = field(default_factory=dict)
     file: Path | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    forgotten: tuple[Forgotten, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -44,6 +66,7 @@ class Source:
             "files": {split: str(path) for split, path in self.files.items()},
             "file": str(self.file) if self.file else None,
             "fields": dict(self.fields),
+            "forgotten": [[one.id, one.text] for one in self.forgotten],
         }
 
     @classmethod
@@ -53,6 +76,7 @@ class Source:
             files={split: Path(path) for split, path in value["files"].items()},
             file=Path(value["file"]) if value["file"] else None,
             fields=value["fields"],
+            forgotten=tuple(Forgotten(*one) for one in value["forgotten"]),
         )
 
 
@@ -79,7 +103,8 @@ def read_splits(source: Source) -> dict[str, list[tuple[str, Row]]]:
 
     A file without splits is split 8 : 1 : 1 by a hash of the row's text, so a row stays in its split as
     others are added, and equal texts stay together. Without a valid file a tenth of train becomes valid in
-    the same way. Raises InputErrors with every wrong row (some five a file).
+    the same way. Forgotten rows are among them (see `without_forgotten`). Raises InputErrors with every wrong
+    row (some five a file).
     """
     if source.file is not None:
         splits: dict[str, list[tuple[str, Row]]] = {split: [] for split in SPLITS}
@@ -99,6 +124,38 @@ def read_splits(source: Source) -> dict[str, list[tuple[str, Row]]]:
         splits["valid"] = [(place, row) for place, row in everything if _share(row) < SHARES["valid"]]
         splits["train"] = [(place, row) for place, row in everything if _share(row) >= SHARES["valid"]]
     return splits
+
+
+def without_forgotten(
+    source: Source, splits: Mapping[str, list[tuple[str, Row]]]
+) -> tuple[dict[str, list[tuple[str, Row]]], int]:
+    """The rows by split but for those that are forgotten, and the number of these."""
+    ids = {one.id for one in source.forgotten}
+    texts = {one.text for one in source.forgotten}
+    if not (ids or texts):
+        return dict(splits), 0
+    kept = {
+        split: [
+            (place, row)
+            for place, row in rows
+            if hash_of(row.id) not in ids and hash_of(row.input) not in texts
+        ]
+        for split, rows in splits.items()
+    }
+    return kept, sum(map(len, splits.values())) - sum(map(len, kept.values()))
+
+
+def find_rows(source: Source, wanted: Collection[str]) -> list[tuple[str, str, Row]]:
+    """(split, place, row) of each row whose id or whole text is among those wanted, forgotten or not.
+
+    Raises InputErrors as `read_splits` does.
+    """
+    return [
+        (split, place, row)
+        for split, rows in read_splits(source).items()
+        for place, row in rows
+        if row.id in wanted or row.input in wanted
+    ]
 
 
 def read_file(path: Path, fields: Mapping[str, str]) -> list[tuple[str, Row]]:

@@ -1,0 +1,238 @@
+"""One config and its store, as an object: what the command line and notebooks call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sabir.config import Config, load_config
+from sabir.engine.run import Listener
+from sabir.engine.store import Store
+from sabir.project import releasing, running, upkeep
+from sabir.project.accounts import rates, retraining, settle, size_from_nothing
+from sabir.project.documents import compared, run_document
+from sabir.project.places import slots
+from sabir.project.running import Hand
+from sabir.project.standing import Standing
+from sabir.report.documents import plan_document
+from sabir.report.money import rows_since
+
+
+class Project:
+    """A config file and the store it names.
+
+    Every method returns one of the documents that `--json` prints (a plain dict). Raises InputError for what
+    is wrong with the config, its files or its base, StoreError when the store cannot be used, StepFailed
+    when a step of a run fails, and GateNotMet when a release does not pass.
+
+    Args:
+        path: the config file.
+        overrides: settings in place of the file's, {"lora.epochs": "5"} or ["lora.epochs=5"].
+    """
+
+    def __init__(self, path: str | Path, *, overrides: Mapping[str, str] | Sequence[str] = ()):
+        self.config: Config = load_config(path, overrides=overrides)
+        self.store = Store(self.config.run.store)
+
+    def check(self) -> dict[str, Any]:
+        """Everything that can be wrong, before anything heavy starts; warnings in the document."""
+        standing = self._standing(with_base=True)
+        state = standing.state()
+        slots(self.config)
+        facts = standing.facts
+        return {
+            "ok": True,
+            "base": {
+                "name": facts.base.name,
+                "identity": facts.base.identity,
+                "revision": facts.base.revision,
+            },
+            "rows": {language: dict(summary.rows) for language, summary in facts.rows.items()},
+            "warnings": standing.warnings(state),
+        }
+
+    def plan(self, *, with_baseline: bool = False) -> dict[str, Any]:
+        """What would run and why, and what it would take; nothing is run."""
+        standing = self._standing(with_base=False)
+        state = standing.state(with_baseline=with_baseline)
+        document = plan_document(
+            [{**row, **size_from_nothing(standing, row["name"])} for row in state.rows()],
+            [asdict(step) for step in state.plan.later],
+            standing.warnings(state),
+            rates(standing.entries),
+            phase=standing.phase(state)[0],
+            devices=len(slots(self.config)),
+            usd_per_hour=self.config.prices.usd_per_hour,
+            retraining=retraining(self.config, standing.facts, standing.entries),
+        )
+        return document | {"detectable": releasing.detectable_drops(standing, state)}
+
+    def run(
+        self,
+        *,
+        with_baseline: bool = False,
+        workers: int | None = None,
+        listener: Listener | None = None,
+        warn: Callable[[str], None] = lambda warning: None,
+        yes: bool = False,
+    ) -> dict[str, Any]:
+        """Do what is missing. What finished stays in the store whatever happens after it.
+
+        Args:
+            with_baseline: train the combined baseline again if its data changed; else the old one stands in.
+            workers: jobs side by side, in place of the config's.
+            listener: hears how far it is.
+            warn: hears each warning before anything starts; the document has them too.
+            yes: go on where a language lost more than half of its rows since the last run.
+        Raises StepFailed when a step failed (the others were kept), KeyboardInterrupt when interrupted.
+        """
+        hand = Hand(workers, listener or Listener(), warn, yes)
+        return running.do_missing(self.config, self.store, with_baseline=with_baseline, hand=hand)
+
+    def show(self, *, compare: tuple[str, str] | None = None, since: str | None = None) -> dict[str, Any]:
+        """Quality, time and cost as they stand, with the costs of all runs so far.
+
+        Args:
+            compare: two models; `comparisons` then holds the first against the second and nothing else.
+            since: a date, a run's id or its number; `costs` then begins there.
+        """
+        standing = self._standing(with_base=False)
+        state = standing.state()
+        last = standing.last
+        document = run_document(
+            standing,
+            state,
+            run_id=last["id"] if last else None,
+            phase=last["phase"] if last else "none",
+            changed=last["languages_changed"] if last else [],
+        )
+        if compare is not None:
+            document["comparisons"] = compared(standing, state, *compare)
+        if since is not None:
+            document["costs"] = rows_since(document["costs"], since)
+        return document
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """The current release's answer to each text; with no release, the selected merge's.
+
+        Returns: `input`, `prediction`, and for label tasks the labels' log-likelihoods.
+        """
+        standing = self._standing(with_base=True)
+        model = releasing.model_in_use(standing)
+        from sabir.work.predict import answer
+
+        assert standing.facts.base_folder is not None
+        return answer(
+            texts,
+            task=standing.facts.task,
+            base=standing.facts.base_folder,
+            model=model,
+            max_length=self.config.lora.max_length,
+            batch_size=self.config.evaluate.batch_size,
+            device=slots(self.config)[0].device,
+        )
+
+    # --- releases ----------------------------------------------------------------------------------------
+
+    def promote(
+        self, model: str | None = None, *, accept: Sequence[str] = (), by: str | None = None
+    ) -> dict[str, Any]:
+        """Make a model the current release, if it passes the gate.
+
+        Args:
+            model: name of a merge, or `adapter/combined`; None: the selected merge.
+            accept: languages that may be worse, "macro", "undecided" or "all".
+            by: who promotes; None: the user of this process.
+        Raises InputError for a model that was not evaluated, GateNotMet with the reason.
+        """
+        return releasing.promote(self._standing(with_base=True), model, accept=accept, by=by)
+
+    def rollback(
+        self,
+        *,
+        to: str | None = None,
+        language: str | None = None,
+        accept: Sequence[str] = (),
+        by: str | None = None,
+        workers: int | None = None,
+        listener: Listener | None = None,
+    ) -> dict[str, Any]:
+        """Go back: to the release before the current one, at once; or with one language only.
+
+        Args:
+            to: name of the release to go back to, or to take the language's adapter from.
+            language: merge this language's earlier adapter with today's others, and promote the result. The
+                language is held there until its training rows change.
+            accept, by: as in `promote`; workers, listener: as in `run`.
+        """
+        if language is None:
+            return releasing.roll_back(self._standing(with_base=True), to, by=by)
+        hand = Hand(workers, listener or Listener(), yes=True)
+        releasing.hold(self._standing(with_base=False), language, to)
+        running.do_missing(self.config, self.store, with_baseline=False, hand=hand)
+        return self.promote(accept=accept, by=by)
+
+    def blame(
+        self, release: str, language: str, *, workers: int | None = None, listener: Listener | None = None
+    ) -> dict[str, Any]:
+        """Which of a release's changed adapters made one language worse: each is put back by itself.
+
+        Raises InputError for a release or a language that is not there, or a release without a parent.
+        """
+        hand = Hand(workers, listener or Listener(), yes=True)
+        return releasing.blame(self._standing(with_base=True), release, language, hand=hand)
+
+    def releases(self) -> dict[str, Any]:
+        """The history of releases, the oldest first, and which is current."""
+        return releasing.history(self._standing(with_base=False))
+
+    def export(
+        self, out: str | Path, *, form: releasing.Form = "adapter", release: str | None = None
+    ) -> dict[str, Any]:
+        """Write a release for a server: a canonical adapter, or the base with it folded in.
+
+        Args:
+            out: a folder that is not there yet.
+            form: "adapter" or "model".
+            release: its name; None: the model in use.
+        """
+        return releasing.export(self._standing(with_base=True), Path(out), form=form, name=release)
+
+    # --- the store ---------------------------------------------------------------------------------------
+
+    def why(self, step: str) -> dict[str, Any]:
+        """Why a step runs again, or is reused: where its identity differs, down to where the change began."""
+        return upkeep.why(self._standing(with_base=False), step)
+
+    def gc(self, *, dry_run: bool = False, keep_runs: int = 3) -> dict[str, Any]:
+        """Free what neither releases nor the last runs stand on.
+
+        Args:
+            dry_run: only say what would be freed.
+            keep_runs: how many of the last runs count.
+        """
+        return upkeep.gc(self._standing(with_base=False), dry_run=dry_run, keep_runs=keep_runs)
+
+    def verify(self, *, on_step: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+        """Read every file of the store again; what is damaged is put aside, and the next run makes it anew."""
+        return upkeep.verify(self.store, on_step=on_step)
+
+    def forget(
+        self, rows: Sequence[str] = (), *, language: str | None = None, purge: bool = False
+    ) -> dict[str, Any]:
+        """Leave rows out from now on, by id or by text; list the store's copies of what was forgotten.
+
+        Args:
+            rows: ids or whole input texts. None: only look for copies of what was forgotten before.
+            language: look in this language only.
+            purge: delete the copies, and all that stands on them.
+        """
+        return upkeep.forget(self.config, self.store, rows, language=language, purge=purge)
+
+    def _standing(self, *, with_base: bool) -> Standing:
+        with contextlib.suppress(OSError):  # a store that can only be read: its ledger is shown as it is
+            settle(self.store)
+        return Standing(self.config, self.store, with_base=with_base)

@@ -1,0 +1,447 @@
+"""Releases of a project: promote through the gate, go back, hold a language, find who is to blame, export."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sabir import lock
+from sabir.catalog import did_you_mean
+from sabir.engine.leases import exclusive
+from sabir.errors import InputError
+from sabir.lock import Hold
+from sabir.plan import COMBINED, CONTINUED, Released, against, comparison_of, suspects
+from sabir.project.documents import at_once
+from sabir.project.running import Hand, do_graph, writing
+from sabir.project.standing import Standing, State, released
+from sabir.releases import INCUMBENT, Release, gate, refusal
+from sabir.report.documents import score_rows
+from sabir.serving import swap
+from sabir.stats import detectable, detectable_from_n, holm
+
+Document = dict[str, Any]
+Form = Literal["adapter", "model"]
+
+
+# --- forward ---------------------------------------------------------------------------------------------
+
+
+def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by: str | None) -> Document:
+    """Make a model the current release, if it passes the gate; the serving folder follows."""
+    state = standing.state()
+    name = _candidate(standing, state, model)
+    scored = _scores(standing, state, name)
+    in_use = standing.release
+    fingerprint = state.assessments[name].fingerprint
+    if in_use is not None and in_use.fingerprint == fingerprint:
+        _serve(standing, in_use)  # a run that died between the log and the folder is made good
+        reasons = [f"{name} is release {in_use.name} already."]
+        return {"promoted": False, "release": in_use.name, "verdict": None, "reasons": reasons, "changes": []}
+    changes = None if in_use is None else _changes(standing, state, name, in_use)
+    config = standing.config
+    verdict = gate(
+        changes,
+        max_drop=config.gate.max_drop,
+        undecided=config.gate.undecided,
+        level=config.evaluate.level,
+        accept=accept,
+    )
+    if not verdict.promoted:
+        raise refusal(standing.log.next_name(), verdict)
+    by = by or _user()
+    with writing(standing.store):
+        if in_use is not None and standing.log.current() is None:
+            standing.log.adopt(_incumbent(standing, in_use, by))
+        release = standing.log.promote(
+            Release(
+                name="",
+                created=_now(),
+                by=by,
+                model=name,
+                kind=state.assessments[name].step.kind,
+                fingerprint=fingerprint,
+                recipe=_recipe(state, name),
+                languages=_adapters(state, name),
+                data={
+                    language: {"digests": dict(summary.digests), "rows": dict(summary.rows)}
+                    for language, summary in standing.facts.rows.items()
+                },
+                base=standing.facts.base.identity,
+                parent=in_use.name if in_use else None,
+                verdict=verdict.verdict,
+                reasons=verdict.reasons,
+                accepted=verdict.accepted,
+                scores=scored,
+                changes=changes or (),
+                evaluated=_evaluated(state, name, standing),
+                usd=_spent_since(standing, "usd"),
+                device_s=_spent_since(standing, "device_s"),
+                run=standing.last["id"] if standing.last else None,
+            )
+        )
+        _serve(standing, released(release))
+    return {
+        "promoted": True,
+        "release": release.name,
+        "verdict": verdict.verdict,
+        "reasons": list(verdict.reasons),
+        "changes": list(changes or ()),
+        "serve": str(serving_folder(standing) / "current"),
+    }
+
+
+def detectable_drops(standing: Standing, state: State) -> list[dict[str, Any]]:
+    """The drop that the test rows can show, by language: from the newest paired comparison there is, else from
+    the number of rows alone."""
+    config, facts = standing.config, standing.facts
+    level, tests = config.evaluate.level, len(config.languages)
+    record = state.record("changes") or state.record("comparisons")
+    rows = (
+        {}
+        if record is None
+        else {
+            row["language"]: row
+            for row in next(iter(record["result"].values()))
+            if row["a"] == state.selected
+        }
+    )
+    found = []
+    for language in config.languages:
+        row, n = rows.get(language), facts.rows[language].rows["test"]
+        drop = None if row is None else detectable(row["low"], row["high"], level, tests=tests)
+        if drop is None:
+            drop = detectable_from_n(n, level=level, tests=tests)
+        found.append({"language": language, "drop": drop, "n": n})
+    return found
+
+
+def _candidate(standing: Standing, state: State, model: str | None) -> str:
+    if model is None:
+        if not standing.config.merges:
+            raise InputError(
+                standing.where, "there is no merge to promote.", "Add one under merges: and run it."
+            )
+        if state.selected is None:
+            found = "no merge of today's data is selected yet."
+            raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+        return state.selected
+    known = [
+        name for name in state.plan.reported if name.startswith("merged/") or name in (COMBINED, CONTINUED)
+    ]
+    if model not in known:
+        others = (
+            f"Evaluated on the test rows are: {', '.join(known)}." if known else "Nothing is evaluated yet."
+        )
+        raise InputError(f"promote {model}", "is not evaluated.", f"{others}{did_you_mean(model, known)}")
+    return model
+
+
+def _scores(standing: Standing, state: State, model: str) -> list[dict[str, Any]]:
+    """The model's scores on the test rows. Raises InputError when one is missing."""
+    config = standing.config
+    names = [f"scores/{model}/{language}/test" for language in (*config.languages, "macro")]
+    if missing := [name for name in names if state.record(name) is None]:
+        found = f"{missing[0]} is not in the store: {model} is not evaluated on today's rows."
+        raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+    records = {name: record for name in names if (record := state.record(name)) is not None}
+    return score_rows(config.task.name, config.lora.seed, records)
+
+
+def _changes(standing: Standing, state: State, model: str, in_use: Released) -> list[dict[str, Any]]:
+    """The model against the release in use, on the same test rows. Raises InputError when those have no scores."""
+    record = state.record("changes")
+    if record is not None and record["settings"]["a"] == model:
+        return record["result"]["changes"]
+    from sabir.work.judge import changes
+
+    graph, step = against(standing.config, standing.facts, state.plan.graph, model, in_use)
+    inputs = {role: graph.result_of(dep) for role, dep in step.deps.items()}
+    if not all(standing.store.has(fingerprint) for fingerprint in inputs.values()):
+        found = f"release {in_use.name} has no scores on today's test rows yet."
+        raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+    return next(iter(changes([at_once(standing, step, inputs)])))[1]["result"]["changes"]
+
+
+def _recipe(state: State, model: str) -> Mapping[str, Any] | None:
+    """The recipe with which the model can be made again from its adapters; None for what is no merge."""
+    assessment = state.assessments[model]
+    if assessment.step.kind == "search":
+        assert assessment.record is not None
+        return assessment.record["result"]["recipe"]
+    return assessment.step.settings if assessment.step.kind == "merged" else None
+
+
+def _adapters(state: State, model: str) -> dict[str, str]:
+    step = state.assessments[model].step
+    own = state.language_adapters
+    return {language: own[language] for language in step.deps if language in own}
+
+
+def _evaluated(state: State, model: str, standing: Standing) -> list[str]:
+    names = [
+        f"{kind}/{model}/{language}/test"
+        for kind in ("outputs", "scores")
+        for language in standing.config.languages
+    ]
+    return [state.assessments[name].fingerprint for name in (*names, "changes") if state.record(name)]
+
+
+def _spent_since(standing: Standing, what: str) -> float | None:
+    """What all runs since the release before spent, in seconds of devices or in dollars; None when not known."""
+    current = standing.log.current()
+    rows = [
+        row
+        for entry in standing.entries
+        if current is None or entry.get("started", "") >= current.created
+        for row in entry["costs"]
+        if row["component"] == "total" and row["measured"]
+    ]
+    if any(row[what] is None for row in rows):
+        return None
+    return sum(row[what] for row in rows)
+
+
+def _incumbent(standing: Standing, in_use: Released, by: str) -> Release:
+    """The model in use before sabir, as release 0."""
+    return Release(
+        name=INCUMBENT,
+        created=_now(),
+        by=by,
+        model=in_use.model,
+        kind=in_use.kind,
+        fingerprint=in_use.fingerprint,
+        base=standing.facts.base.identity,
+        reasons=("it was in use before sabir",),
+    )
+
+
+# --- back ------------------------------------------------------------------------------------------------
+
+
+def roll_back(standing: Standing, to: str | None, *, by: str | None) -> Document:
+    """Put an earlier release to use again, at once: nothing is computed."""
+    log = standing.log
+    current = log.current()
+    if current is None:
+        raise InputError(
+            standing.where, "there is no release to go back from.", "Promote one: sabir promote."
+        )
+    target = log.named(to) if to is not None else log.before_current()
+    if target is None:
+        raise InputError(
+            standing.where, f"release {current.name} is the first one: nothing was in use before it."
+        )
+    _must_be_there(standing, target)
+    with writing(standing.store):
+        if target.name != current.name:
+            log.roll_back(target.name, by or _user())
+        _serve(standing, released(target))
+    return {
+        "release": target.name,
+        "before": current.name,
+        "serve": str(serving_folder(standing) / "current"),
+    }
+
+
+def hold(standing: Standing, language: str, to: str | None) -> None:
+    """Take a language back to an earlier release's adapter, until its training rows change.
+
+    Args:
+        to: name of that release; None: the one in use, where its adapter is not today's; else the newest
+            before it with another adapter.
+    """
+    config = standing.config
+    if language not in config.languages:
+        known = list(config.languages)
+        fix = f"There are: {', '.join(known)}.{did_you_mean(language, known)}"
+        raise InputError(f"--language {language}", "there is no such language.", fix)
+    where = f"rollback --language {language}"
+    rows = standing.facts.rows[language].digests.get("train")
+    if rows is None:
+        raise InputError(where, "it brings its own adapter.", "Name the earlier one under data: and run.")
+    today = standing.state().language_adapters[language]
+    current = standing.log.current()
+    if current is None:
+        raise InputError(where, "there is no release to go back to.", "Promote one: sabir promote.")
+    if to is not None:
+        target: Release | None = standing.log.named(to)
+    elif current.languages.get(language) not in (None, today):
+        target = current
+    else:
+        target = standing.log.last_with_other(language, today)
+    if target is None or language not in target.languages:
+        raise InputError(
+            where, f"no earlier release has another adapter of {language!r}.", "See `sabir releases`."
+        )
+    adapter = target.languages[language]
+    if not standing.store.has(adapter):
+        raise InputError(where, f"the adapter of release {target.name} is no longer in the store.")
+    locked = lock.read(config.path)
+    holds = {**locked.holds, language: Hold(rows, adapter, target.name)}
+    lock.write(config.path, replace(locked, holds=holds))
+
+
+# --- looking back ----------------------------------------------------------------------------------------
+
+
+def blame(standing: Standing, name: str, language: str, *, hand: Hand) -> Document:
+    """Which of a release's changes made one language worse, each put back by itself; the worst first."""
+    from sabir.work.judge import judge
+
+    if language not in standing.config.languages:
+        known = list(standing.config.languages)
+        fix = f"There are: {', '.join(known)}.{did_you_mean(language, known)}"
+        raise InputError(f"blame {name} {language}", "there is no such language.", fix)
+    release = standing.log.named(name)
+    parent = None if release.parent is None else standing.log.named(release.parent)
+    if parent is None or not parent.languages or not release.languages:
+        found = "it has no parent that is a merge of adapters."
+        raise InputError(f"blame {name}", found, "Only what differs between two merges can be put back.")
+    now, before = released(release), released(parent)
+    graph, models = suspects(standing.config, standing.facts, now, before, language)
+    if not models:
+        raise InputError(f"blame {name}", f"nothing differs from release {parent.name}.")
+    records = do_graph(standing, graph, hand)
+    step = comparison_of(
+        standing.config, standing.facts, [[one, now.model] for one in models.values()], language
+    )
+    inputs = {role: graph.fingerprints[str(dep)] for role, dep in step.deps.items()}
+    rows = [row for row in _judged(judge, standing, step, inputs) if row["language"] == language]
+    by_model = {row["a"]: row for row in rows}
+    metric = step.settings["metric"]
+    corrected = holm([by_model[model]["p"] for model in models.values()])
+    ranked = [
+        {
+            "suspect": suspect,
+            "value": _value(records[f"scores/{model}/{language}/test"], metric),
+            **{key: by_model[model][key] for key in ("difference", "low", "high", "n")},
+            "p": p,
+        }
+        for (suspect, model), p in zip(models.items(), corrected, strict=True)
+    ]
+    return {
+        "release": release.name,
+        "parent": parent.name,
+        "language": language,
+        "metric": metric,
+        "value": _value(records[f"scores/{now.model}/{language}/test"], metric),
+        "suspects": sorted(ranked, key=lambda row: (-(row["difference"] or 0.0), row["suspect"])),
+    }
+
+
+def _judged(judge: Any, standing: Standing, step: Any, inputs: Mapping[str, str]) -> list[dict[str, Any]]:
+    return next(iter(judge([at_once(standing, step, inputs)])))[1]["result"]["comparisons"]
+
+
+def _value(record: Mapping[str, Any], metric: str) -> float | None:
+    return next(row["value"] for row in record["result"]["scores"] if row["metric"] == metric)
+
+
+def history(standing: Standing) -> Document:
+    """Every release, the oldest first: data, recipe, scores, cost, who promoted it."""
+    current = standing.log.current()
+    rows = []
+    for release in standing.log.releases():
+        row = {**asdict(release), "scores": list(release.scores)}
+        row["in_store"] = standing.store.has(release.fingerprint)
+        rows.append(row)
+    events = [
+        {"at": event.at, "by": event.by, "to": event.to, "event": "promote" if event.promoted else "rollback"}
+        for event in standing.log.events()
+    ]
+    return {"current": current.name if current else None, "releases": rows, "events": events}
+
+
+# --- for servers -----------------------------------------------------------------------------------------
+
+
+def model_in_use(standing: Standing) -> Path:
+    """Folder of the current release's model; with no release, of the selected merge.
+
+    Raises InputError when there is neither.
+    """
+    current = standing.log.current()
+    if current is not None:
+        _must_be_there(standing, current)
+        return standing.store.folder(current.fingerprint)
+    state = standing.state()
+    name = _candidate(standing, state, None)
+    if state.record(name) is None:
+        found = "there is no selected merge of today's data yet."
+        raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+    return standing.store.folder(state.assessments[name].fingerprint)
+
+
+def export(standing: Standing, out: Path, *, form: Form, name: str | None) -> Document:
+    """Write a release, or the model in use, for a server."""
+    from sabir.work.export import export as write
+
+    if name is None:
+        folder = model_in_use(standing)
+    else:
+        release = standing.log.named(name)
+        _must_be_there(standing, release)
+        folder = standing.store.folder(release.fingerprint)
+    write(folder, out, base=_base(standing), base_folder=_base_folder(standing), form=form)
+    return {"out": str(out), "form": form, "release": name or _current_name(standing)}
+
+
+def _serve(standing: Standing, release: Released) -> None:
+    """Put a release's model where servers look, in one move."""
+    from sabir.work.export import export as write
+
+    folder = standing.store.folder(release.fingerprint)
+
+    def build(out: Path) -> None:
+        write(
+            folder,
+            out,
+            base=_base(standing),
+            base_folder=_base_folder(standing),
+            form=standing.config.serve.form,
+        )
+
+    name = f"{release.name}-{release.fingerprint[:8]}-{standing.config.serve.form}"
+    with exclusive(standing.store, "serve"):
+        swap(serving_folder(standing), name, build)
+
+
+def serving_folder(standing: Standing) -> Path:
+    """Where servers find the release in use, as `current`."""
+    return standing.config.serve.folder or standing.store.path / "serve"
+
+
+def _base_folder(standing: Standing) -> Path:
+    assert standing.facts.base_folder is not None  # a standing with its base
+    return standing.facts.base_folder
+
+
+def _base(standing: Standing) -> dict[str, Any]:
+    base = standing.facts.base
+    return {"name": base.name.partition("@")[0] if base.revision else base.name, "revision": base.revision}
+
+
+def _must_be_there(standing: Standing, release: Release) -> None:
+    if not standing.store.has(release.fingerprint):
+        found = "its model is no longer in the store."
+        raise InputError(f"release {release.name}", found, "It was purged or lost; name another one.")
+
+
+def _current_name(standing: Standing) -> str | None:
+    current = standing.log.current()
+    return current.name if current else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a user of that number
+        return "unknown"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,238 @@
+"""What stands now: a config held against its store, its lock, its ledger and its releases."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sabir import lock
+from sabir.config import Config
+from sabir.engine import ledger
+from sabir.engine.store import Store
+from sabir.engine.why import Assessment, assess
+from sabir.errors import raise_all
+from sabir.facts import Facts, gather
+from sabir.lineage import continued
+from sabir.lock import Lock
+from sabir.plan import COMBINED, Plan, Released, Stale, before_sabir, combined_step, plan
+from sabir.releases import Log, Release
+
+
+@dataclass(frozen=True)
+class State:
+    """The plan held against the store: what is there, what will run, and why."""
+
+    plan: Plan
+    assessments: Mapping[str, Assessment]
+
+    @property
+    def missing(self) -> list[Assessment]:
+        return [a for a in self.assessments.values() if a.status == "run"]
+
+    @property
+    def records(self) -> dict[str, Mapping[str, Any]]:
+        return {name: a.record for name, a in self.assessments.items() if a.record is not None}
+
+    def record(self, name: str) -> Mapping[str, Any] | None:
+        """What the store knows of one step; None for one that is not there, or not in the plan."""
+        return self.assessments[name].record if name in self.assessments else None
+
+    @property
+    def selected(self) -> str | None:
+        """The merge that validation chose, once it is known."""
+        record = self.record("select")
+        return record["result"]["selected"] if record else None
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that decides, as the plan has it."""
+        kinds = (a.step for a in self.assessments.values() if a.step.kind in ("select", "scores"))
+        step = next(kinds, None)
+        return None if step is None else step.settings.get("metric") or step.settings["metrics"][0]
+
+    @property
+    def language_adapters(self) -> dict[str, str]:
+        """Fingerprint of each language's own adapter."""
+        return {
+            name.removeprefix("adapter/"): assessment.fingerprint
+            for name, assessment in self.assessments.items()
+            if name.startswith("adapter/") and name.removeprefix("adapter/") in self.languages
+        }
+
+    @property
+    def languages(self) -> set[str]:
+        return {name.removeprefix("data/") for name in self.assessments if name.startswith("data/")}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Name, kind, fingerprint, status, why and size of each step, in order."""
+        return [
+            {
+                "name": name,
+                "kind": a.step.kind,
+                "fingerprint": a.fingerprint,
+                "status": a.status,
+                "why": a.why,
+                "size": a.step.size,
+            }
+            for name, a in self.assessments.items()
+        ]
+
+
+class Standing:
+    """A config as it stands when this is made: rows, base and releases are read once.
+
+    Raises InputErrors for what is wrong with what the config names, StoreError for a store of a newer version.
+
+    Args:
+        with_base: also find the base's folder, fetching it if it must be; else its identity is enough.
+    """
+
+    def __init__(self, config: Config, store: Store, *, with_base: bool):
+        store.check_format()
+        self.config, self.store = config, store
+        self.locked: Lock = lock.read(config.path)
+        memory = store.cached("facts")
+        self.facts: Facts = gather(config, self.locked, memory, with_base=with_base, store=store)
+        self.log = Log(store.path)
+        if self.facts.memory != memory:
+            with contextlib.suppress(
+                OSError
+            ):  # it only saves time; `plan` works where nothing can be written
+                store.remember("facts", self.facts.memory)
+
+    @property
+    def where(self) -> str:
+        """The config, as sentences call it."""
+        return str(self.config.path)
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """The ledger's entries of this config, the oldest first; several configs may share a store."""
+        name = self.config.path.name
+        return [entry for entry in ledger.runs(self.store) if entry.get("config", name) == name]
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """The last run, or None."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def last_whole(self) -> dict[str, Any] | None:
+        """The last run that was neither stopped nor failed, or None."""
+        return next((entry for entry in reversed(self.entries) if entry.get("complete", True)), None)
+
+    @cached_property
+    def release(self) -> Released | None:
+        """The release in use: the current one, or the model that was in use before sabir."""
+        current = self.log.current()
+        return before_sabir(self.config, self.facts) if current is None else released(current)
+
+    def state(self, *, with_baseline: bool = False) -> State:
+        """The plan held against the store as it is at this moment.
+
+        Args:
+            with_baseline: plan a new combined baseline where the old one is of other data.
+        """
+        previous = {step["name"]: step["fingerprint"] for step in self.last["steps"]} if self.last else {}
+        first = plan(self.config, self.facts, selection=None, stale=None, release=self.release)
+        stale = None if with_baseline else self._stale(first)
+        if stale is not None:
+            first = plan(self.config, self.facts, selection=None, stale=stale, release=self.release)
+        whole = first
+        if "select" in first.graph and (record := self.store.record(first.graph.fingerprints["select"])):
+            selection = record["result"]
+            whole = plan(self.config, self.facts, selection=selection, stale=stale, release=self.release)
+        return State(whole, assess(whole.graph, self.store, previous))
+
+    def _stale(self, fresh: Plan) -> Stale | None:
+        """The newest combined baseline of other data, if today's was not trained and differs in that only."""
+        step = combined_step(self.config, self.facts)
+        if step is None or self.store.has(fresh.graph.fingerprints[step.name]):
+            return None
+        for record in self._former(COMBINED):
+            if record["settings"] == dict(step.settings) and record["version"] == step.version:
+                return Stale(
+                    record["fingerprint"],
+                    f"trained on older data ({_changes(record['deps'], fresh.graph.identities(step))}); "
+                    "--with-baseline trains it anew",
+                    continued(self.store, self.facts, record["fingerprint"])
+                    if self.config.baseline == "continued"
+                    else None,
+                )
+        return None
+
+    def _former(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Records of the step of that name, the newest first: of the runs, then of a run that was killed."""
+        for entry in reversed(self.entries):
+            for old in entry["steps"]:
+                if old["name"] == name and (record := self.store.record(old["fingerprint"])):
+                    yield record
+        stray = (record for record in self.store.records() if record["name"] == name)
+        yield from sorted(stray, key=lambda record: record["created"], reverse=True)
+
+    def phase(self, state: State) -> tuple[str, list[str]]:
+        """What a run is for, and the languages whose adapters differ from those of the last whole run.
+
+        A run that failed or was stopped changes nothing here: the next one goes on with the same task.
+        """
+        now = state.language_adapters
+        if self.last_whole is None:
+            return ("setup" if state.missing else "none"), sorted(now)
+        then: Mapping[str, str] = self.last_whole["languages"]
+        changed = sorted(language for language in {*now, *then} if now.get(language) != then.get(language))
+        if not changed or not state.missing:
+            return "none", []
+        return ("add" if set(now) - set(then) else "update"), changed
+
+    def warnings(self, state: State) -> list[str]:
+        """Warnings of the preflight; its errors are raised."""
+        from sabir.preflight import inspect
+
+        steps = [assessment.step for assessment in state.missing]
+        recipes = [s.settings.get("recipe", s.settings) for s in steps if s.kind in ("merged", "search")]
+        folded = sum(recipe.get("rank") == "fold" for recipe in recipes)
+        findings = inspect(
+            self.config,
+            self.facts,
+            to_train=sum(step.kind == "adapter" for step in steps),
+            to_merge=len(recipes) - folded,
+            to_fold=folded,
+        )
+        raise_all(findings.errors)
+        return [*findings.warnings, *self._renamed()]
+
+    def _renamed(self) -> Iterator[str]:
+        """A language that has the training rows another one had in the last run: a new name, and a new training."""
+        then = {
+            facts["digests"]["train"]: language
+            for language, facts in (self.last_whole or {}).get("rows", {}).items()
+            if "train" in facts["digests"] and language not in self.facts.rows
+        }
+        for language, summary in self.facts.rows.items():
+            if old := then.get(summary.digests.get("train", "")):
+                yield (
+                    f"data.{language}: has the training rows that {old!r} had in the last run. Under another name "
+                    "it is trained anew: a language's name is part of its seed."
+                )
+
+
+def released(release: Release) -> Released:
+    """A release, as the plan needs it."""
+    return Released(release.name, release.kind, release.fingerprint, release.recipe, release.languages)
+
+
+def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which languages a combined training had, and has not, or has otherwise: "de changed, it is new"."""
+    words = []
+    for role in sorted({*then, *now}):
+        language = role.removeprefix("rows/")
+        if role not in then:
+            words.append(f"{language} is new")
+        elif role not in now:
+            words.append(f"{language} is gone")
+        elif then[role] != now[role]:
+            words.append(f"{language} changed since")
+    return ", ".join(words)

@@ -1,0 +1,222 @@
+"""Care of a project's store: why a step runs again, what may go, what is damaged, what must be forgotten."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from sabir import lock
+from sabir.catalog import did_you_mean
+from sabir.config import Config
+from sabir.engine import care, ledger
+from sabir.engine.leases import CARE, exclusive
+from sabir.engine.store import Store
+from sabir.engine.why import difference, roots
+from sabir.errors import InputError, raise_all
+from sabir.project.accounts import settle
+from sabir.project.releasing import serving_folder
+from sabir.project.running import writing
+from sabir.project.standing import Standing
+from sabir.releases import Log
+from sabir.serving import keep_only_current
+from sabir.work.copies import holding, splits_holding
+from sabir.work.sources import Forgotten, find_rows, hash_of
+
+Document = dict[str, Any]
+
+
+def why(standing: Standing, name: str) -> Document:
+    """Why one step runs again or is reused, followed down to where the change began."""
+    state = standing.state()
+    graph = state.plan.graph
+    if name not in graph:
+        known = [step.name for step in graph]
+        raise InputError(
+            f"why {name}", "there is no such step.", f"See `sabir plan`.{did_you_mean(name, known)}"
+        )
+    previous = {step["name"]: step["fingerprint"] for step in standing.last["steps"]} if standing.last else {}
+    assessment = state.assessments[name]
+    return {
+        "step": name,
+        "status": assessment.status,
+        "fingerprint": assessment.fingerprint,
+        "before": previous.get(name),
+        "why": assessment.why,
+        "differences": _fields(difference(graph[name], graph, standing.store, previous.get(name))),
+        "roots": [
+            {"step": root.name, "why": root.why, "differences": _fields(root.differences)}
+            for root in roots(name, graph, standing.store, previous)
+        ],
+    }
+
+
+def _fields(found: Iterable[tuple[str, Any, Any]]) -> list[dict[str, Any]]:
+    return [{"field": field, "was": was, "now": now} for field, was, now in found]
+
+
+def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
+    """Free what neither releases nor the plan nor the last runs stand on."""
+    store = standing.store
+    with writing(store), exclusive(store, CARE):
+        state = standing.state()
+        planned = {assessment.fingerprint for assessment in state.assessments.values()}
+        roots = set(planned) | _released(standing.log)
+        by_config: dict[str, int] = {}
+        for entry in reversed(ledger.runs(store)):
+            name = entry.get("config", "")
+            by_config[name] = by_config.get(name, 0) + 1
+            if by_config[name] <= keep_runs:
+                roots |= {step["fingerprint"] for step in entry["steps"]}
+        roots |= {line.adapter for line in standing.locked.lineage.values()}
+        junk = care.garbage(store, care.closure(store, roots), resumable=planned)
+        freed = sum(one.size_bytes for one in junk) if dry_run else care.sweep(store, junk)
+    return {
+        "dry_run": dry_run,
+        "freed_bytes": freed,
+        "junk": [{**asdict(one), "path": str(one.path)} for one in junk],
+    }
+
+
+def _released(log: Log) -> set[str]:
+    """Fingerprints that releases name."""
+    found: set[str] = set()
+    for release in log.releases():
+        found |= {release.fingerprint, *release.languages.values(), *release.evaluated}
+    return found
+
+
+def verify(store: Store, *, on_step: Callable[[int, int], None]) -> Document:
+    """Hold every file of the store against its digest; put the damaged steps aside."""
+    store.check_format()
+    damages = care.verify(store, on_step=on_step)
+    if damages:
+        with writing(store), exclusive(store, CARE):
+            care.quarantine(store, damages)
+    return {"checked": len(store.fingerprints()) + len(damages), "damaged": [asdict(one) for one in damages]}
+
+
+# --- forget ----------------------------------------------------------------------------------------------
+
+
+def forget(
+    config: Config, store: Store, wanted: Sequence[str], *, language: str | None, purge: bool
+) -> Document:
+    """Leave rows out from now on, and list (or purge) what the store has of them."""
+    settle(store)
+    standing = Standing(config, store, with_base=False)
+    languages = list(config.languages) if language is None else [language]
+    if language is not None and language not in config.languages:
+        known = list(config.languages)
+        fix = f"There are: {', '.join(known)}.{did_you_mean(language, known)}"
+        raise InputError(f"--language {language}", "there is no such language.", fix)
+    rows: list[dict[str, Any]] = []
+    texts: set[str] = set()
+    forgotten = {key: list(value) for key, value in standing.locked.forgotten.items()}
+    for one in languages:
+        for split, place, row in find_rows(standing.facts.sources[one], wanted):
+            rows.append({"language": one, "split": split, "id": row.id, "place": place})
+            texts |= {row.id, row.input}
+            if Forgotten.of(row) not in forgotten.setdefault(one, []):
+                forgotten[one].append(Forgotten.of(row))
+    _must_be_known(wanted, texts, standing)
+    if wanted:
+        locked = replace(
+            lock.read(config.path), forgotten={key: tuple(value) for key, value in forgotten.items()}
+        )
+        lock.write(config.path, locked)
+        standing = Standing(config, store, with_base=False)
+    if purge:
+        with writing(store), exclusive(store, CARE):
+            copies = _copies(standing)
+            _must_not_be_in_use(standing, copies)
+            _purge(standing, copies)
+    else:
+        copies = _copies(standing)
+    return {"rows": rows, "copies": copies, "purged": purge}
+
+
+def _must_be_known(wanted: Sequence[str], found: Collection[str], standing: Standing) -> None:
+    """Refuse rows that neither the data have nor were forgotten before: a slip would pass for success."""
+    known = {
+        hashed for each in standing.locked.forgotten.values() for one in each for hashed in (one.id, one.text)
+    }
+    lost = [text for text in wanted if text not in found and hash_of(text) not in known]
+    raise_all(
+        [
+            InputError(
+                "forget", f"no row has the id or the text {text[:60]!r}.", "Give an id, or the whole text."
+            )
+            for text in lost
+        ]
+    )
+
+
+def _copies(standing: Standing) -> list[dict[str, Any]]:
+    """Finished steps that hold a forgotten row, and all that was made of them; unfinished ones too."""
+    store = standing.store
+    records = {record["fingerprint"]: record for record in store.records()}
+    tainted: dict[str, str] = {}
+    digests: set[str] = set()  # of parts of rows: what stands on them has no other name for them
+    for fingerprint, record in records.items():
+        language = _language_of(record)
+        rows = standing.locked.forgotten.get(language, ()) if language else _all(standing)
+        if rows and holding(store.folder(fingerprint), record["kind"], rows):
+            tainted[fingerprint] = "trained on it" if record["kind"] == "adapter" else "holds it"
+            digests |= {record["parts"][split] for split in splits_holding(store.folder(fingerprint), rows)}
+    found = len(tainted) - 1
+    while found != len(tainted):  # what stands on it, and what stands on that
+        found = len(tainted)
+        for fingerprint, record in records.items():
+            if fingerprint not in tainted and not {*tainted, *digests}.isdisjoint(record["deps"].values()):
+                tainted[fingerprint] = "made of it"
+    releases = {release.fingerprint: release.name for release in standing.log.releases()}
+    copies = [
+        {
+            "what": what,
+            "name": records[fingerprint]["name"],
+            "fingerprint": fingerprint,
+            "path": str(store.folder(fingerprint)),
+            "release": releases.get(fingerprint),
+        }
+        for fingerprint, what in tainted.items()
+    ]
+    return sorted(copies, key=lambda copy: copy["name"])
+
+
+def _language_of(record: Mapping[str, Any]) -> str | None:
+    """The language whose rows a step holds; None for one of all languages."""
+    if record["kind"] == "data":
+        return record["name"].partition("/")[2]
+    if record["kind"] == "outputs":
+        return record["settings"]["language"]
+    language = record["settings"].get("language")
+    return language if record["kind"] == "adapter" and f"rows/{language}" in record["deps"] else None
+
+
+def _all(standing: Standing) -> tuple[Forgotten, ...]:
+    return tuple(one for rows in standing.locked.forgotten.values() for one in rows)
+
+
+def _must_not_be_in_use(standing: Standing, copies: Sequence[Mapping[str, Any]]) -> None:
+    current = standing.log.current()
+    if current is not None and any(copy["fingerprint"] == current.fingerprint for copy in copies):
+        raise InputError(
+            "forget --purge",
+            f"release {current.name}, which is in use, was made of a forgotten row.",
+            f"Do `sabir run {standing.where}` and `sabir promote {standing.where}` first, then purge.",
+        )
+
+
+def _purge(standing: Standing, copies: Sequence[Mapping[str, Any]]) -> None:
+    """Delete the copies, what was never finished of them, what was put aside, and what servers had before."""
+    store = standing.store
+    for copy in copies:
+        shutil.rmtree(copy["path"])
+    planned = {assessment.fingerprint for assessment in standing.state().assessments.values()}
+    for folder in (store.path / "partial").glob("*~*"):
+        if folder.name.partition("~")[0] not in planned:
+            shutil.rmtree(folder)
+    shutil.rmtree(store.path / "damaged", ignore_errors=True)
+    keep_only_current(serving_folder(standing))

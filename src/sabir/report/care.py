@@ -1,0 +1,76 @@
+"""Tables of the store: what can go, what is damaged, where forgotten rows still lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sabir.report.tables import Document, Table
+from sabir.report.words import counted, listed, size
+
+Row = Mapping[str, Any]
+
+MOST_NAMES = 4
+
+
+def junk(document: Document) -> Table:
+    """What nothing stands on any more, by kind, the largest first."""
+    kinds: dict[str, list[Row]] = {}
+    for row in document["junk"]:
+        kinds.setdefault(row["what"], []).append(row)
+    by_size = sorted(kinds.items(), key=lambda kind: -_bytes(kind[1]))
+    rows = tuple(
+        (
+            what,
+            f"{len(found):,}",
+            size(_bytes(found)),
+            listed(sorted({row["name"] for row in found}), MOST_NAMES),
+        )
+        for what, found in by_size
+    )
+    total = size(document["freed_bytes"])
+    if not rows:
+        note = "Nothing to free: releases and the last runs stand on all of it."
+    elif document["dry_run"]:
+        note = f"{total} would be freed; nothing was deleted."
+    else:
+        note = f"{total} freed."
+    return Table("Not needed any more", ("what", "how many", "size", "names"), rows, (note,))
+
+
+def _bytes(rows: list[Row]) -> int:
+    return sum(row["size_bytes"] for row in rows)
+
+
+def damaged(document: Document) -> Table | None:
+    """The steps whose files are not what they were when they were made; None when all are whole."""
+    rows = tuple(
+        (row["name"], row["kind"], row["what"], row["fingerprint"][:12]) for row in document["damaged"]
+    )
+    if not rows:
+        return None
+    note = f"{counted(len(rows), 'damaged step')}: put aside, and the next run makes just that again."
+    return Table("Damage", ("step", "kind", "what", "fingerprint"), rows, (note,))
+
+
+def copies(document: Document) -> Table:
+    """Where rows that are to be forgotten were found, and which results in the store still hold them."""
+    rows = tuple(
+        (row["what"], row["name"], row["fingerprint"][:12], row["release"] or "", str(row["path"]))
+        for row in document["copies"]
+    )
+    places = [f"{row['language']} {row['split']} {row['id']} ({row['place']})" for row in document["rows"]]
+    notes = [f"Forgotten: {listed(places, MOST_NAMES, '; ')}."] if places else ["No such row is in the data."]
+    releases = sorted({row["release"] for row in document["copies"] if row["release"]})
+    if not rows:
+        notes.append("No result in the store holds them.")
+    elif document["purged"]:
+        notes.append(f"{counted(len(rows), 'copy', 'copies')} purged.")
+    else:
+        notes.append(f"{counted(len(rows), 'old copy', 'old copies')} in the store; --purge deletes them.")
+    if releases:
+        verb = "can no longer be gone back to" if document["purged"] else "would be lost with them"
+        notes.append(f"Release {listed(releases, MOST_NAMES)} {verb}.")
+    return Table(
+        "Copies in the store", ("what", "name", "fingerprint", "release", "where"), rows, tuple(notes)
+    )
