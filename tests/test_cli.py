@@ -158,7 +158,7 @@ def test_plan_says_what_would_run_in_a_few_lines(sabir, tmp_path):
     merges = {"ties": {"method": "ties", "density": grid, "scale": {"grid": [0.5, 1.0]}}}
     config = write_project(tmp_path, ("en", "de", "fr"), merges=merges)
     document = json.loads(sabir("plan", config, "--json")[1])
-    assert len(document["steps"]) > 200
+    assert len(document["steps"]) > 150
     code, out, _ = sabir("plan", config)
     assert code == 0
     assert len(out.splitlines()) < 20
@@ -223,7 +223,7 @@ def test_predict_without_text_or_without_a_run_is_refused(sabir, finished, confi
     assert err == "predict: there is no text. Give one as an argument, or one a line.\n"
     code, _, err = sabir("predict", config, "text")
     assert code == 2
-    assert "there is no selected merge" in err
+    assert "no merge of today's data is selected yet" in err
     assert sabir("predict", finished, "--file", config.parent / "none.txt")[0] == 2
 
 

@@ -254,7 +254,7 @@ def test_a_search_runs_again_for_the_metric_it_is_judged_by_and_not_for_interval
 
 
 def test_a_search_runs_again_when_sabir_merges_answers_or_scores_otherwise(config, monkeypatch):
-    from sabir import plan as module
+    from sabir.plan import steps as module
 
     before = identities(rewrite(config, merges=SEARCHED))["merged/ties"]
     for kind in ("merged", "outputs", "scores"):
@@ -320,7 +320,7 @@ def test_fingerprints_are_those_of_the_golden_file(tmp_path):
         aside.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     assert not shifted, (
         f"{len(shifted)} fingerprints shifted, such as {shifted[:3]}: with this change everybody's next run "
-        "does those steps again. If results really change, raise the kind's number in sabir.plan.VERSIONS "
+        "does those steps again. If results really change, raise the kind's number in sabir.plan.steps.VERSIONS "
         f"and say so in the CHANGELOG; then copy {aside} to {GOLDEN}. If they do not, keep the fingerprint."
     )
 

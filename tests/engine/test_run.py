@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 from toys import Heard, do, lines, local, step
 
 from sabir.engine.backends.inline import InlineBackend
+from sabir.engine.leases import Owner
 from sabir.engine.steps import Graph, Part
 from sabir.errors import StoreError
 
@@ -239,6 +243,212 @@ def test_a_full_disk_under_the_loop_itself_is_a_sentence(store):
 
     with pytest.raises(StoreError, match=r"the disk is full\. Free some space\."):
         do([step("a")], store, Full())
+
+
+@pytest.mark.parametrize("call", ["mkdir", "write_text"])
+def test_a_full_disk_under_the_files_of_a_job_is_a_sentence(store, monkeypatch, call):
+    plain = getattr(Path, call)
+
+    def full(path, *args, **rest):
+        if "jobs" in path.parts:
+            raise OSError(28, "No space left on device", str(path))
+        return plain(path, *args, **rest)
+
+    monkeypatch.setattr(Path, call, full)
+    with pytest.raises(StoreError) as caught:
+        do([step("a")], store, InlineBackend())
+    assert str(caught.value) == f"{store.path}: the disk is full. Free some space."
+
+
+def test_a_job_names_its_attempt_after_run_and_number(store):
+    do([step("a"), step("b")], store, InlineBackend(), run_id="r1")
+    jobs = [json.loads(path.read_text()) for path in sorted((store.path / "jobs" / "r1").glob("*/job.json"))]
+    assert [job["token"] for job in jobs] == ["r1-0000", "r1-0001"]
+    assert record(store, step("b"))["job"] == "r1-0001"
+
+
+# --- workers that die, memory that is short --------------------------------------------------------------
+
+
+class Ending(InlineBackend):
+    """Ends its first jobs with these codes and does no work in them."""
+
+    def __init__(self, *codes):
+        super().__init__()
+        self.codes = list(codes)
+        self.jobs = []
+
+    def submit(self, job_file, slot, preload):
+        self.jobs.append([spec["name"] for spec in json.loads(job_file.read_text())["steps"]])
+        if not self.codes:
+            return super().submit(job_file, slot, preload)
+        future = Future()
+        future.set_result(self.codes.pop(0))
+        return future
+
+
+def test_a_step_whose_process_is_killed_is_tried_three_times(store):
+    assert do([step("a")], store, Ending(-9, -9)).ran == ["a"]
+    backend = Ending(-9, -9, -9, -9)
+    result = do([step("b")], store, backend)
+    assert result.failed["b"].message == "its process was killed by signal SIGKILL."
+    assert len(backend.jobs) == 3
+
+
+def test_what_ran_out_of_memory_is_tried_once_more_with_half_at_a_time(store):
+    made = step("a", "halved")
+    assert do([made], store, Ending(errno.ENOMEM)).ran == ["a"]
+    assert record(store, made)["result"] == {"halvings": 1}
+    never = step("b", "halved")
+    do([never], store, InlineBackend())
+    assert record(store, never)["result"] == {"halvings": 0}
+
+
+def test_what_runs_out_of_memory_twice_fails_with_a_sentence(store):
+    backend = Ending(errno.ENOMEM, errno.ENOMEM, errno.ENOMEM)
+    result = do([step("a")], store, backend)
+    assert result.failed["a"].message == "out of memory, also with half as much at a time."
+    assert len(backend.jobs) == 2
+
+
+def test_only_the_step_that_ran_out_of_memory_is_halved(store):
+    steps = [step(name, "halved", batch="b") for name in "ab"]
+    backend = Ending(errno.ENOMEM, errno.ENOMEM)
+    assert sorted(do(steps, store, backend).ran) == ["a", "b"]
+    assert backend.jobs == [["a", "b"], ["a"], ["b"], ["a"]]
+    assert [record(store, made)["result"]["halvings"] for made in steps] == [1, 0]
+
+
+@pytest.mark.parametrize("code", [1, 3, 28])
+def test_other_ends_are_final(store, code):
+    backend = Ending(code)
+    assert "a" in do([step("a")], store, backend).failed
+    assert len(backend.jobs) == 1
+
+
+# --- another run on the same store -----------------------------------------------------------------------
+
+
+class Meanwhile(Heard):
+    """Does something as soon as a step is found to be made elsewhere."""
+
+    def __init__(self, deed):
+        super().__init__()
+        self.deed = deed
+
+    def elsewhere(self, step, holder):
+        super().elsewhere(step, holder)
+        self.deed(step)
+
+
+def commit(store, fingerprint, run_id="other"):
+    folder = store.partial(fingerprint, token=f"{run_id}-0000", keep=False)
+    (folder / "out.txt").write_text("made by another")
+    store.commit(fingerprint, f"{run_id}-0000", {"name": "a", "run": run_id})
+
+
+def test_a_step_that_another_run_makes_is_waited_for_and_not_made_again(store, diary):
+    steps = [step(n, args={"diary": str(diary)}) for n in "ab"]
+    steps.append(step("top", deps={"x": "a"}, args={"diary": str(diary)}))
+    a = Graph(steps).fingerprints["a"]
+    with Owner(store, "other") as other:
+        other.take(a)
+
+        def finish(_):
+            commit(store, a)
+            other.give(a)
+
+        heard = Meanwhile(finish)
+        result = do(steps, store, InlineBackend(), listener=heard)
+    assert result.ran == ["b", "top"]
+    assert (result.failed, result.blocked) == ({}, [])
+    assert lines(diary) == ["b", "top"]
+    assert [said for said in heard.said if said.startswith("elsewhere")] == [
+        f"elsewhere a: run other (process {os.getpid()} on {os.uname().nodename})"
+    ]
+    assert "finish a" in heard.said
+
+
+def test_a_step_that_another_run_gave_up_is_made_here(store, diary):
+    made = step("a", args={"diary": str(diary)})
+    a = Graph([made]).fingerprints["a"]
+    with Owner(store, "other") as other:
+        other.take(a)
+        result = do([made], store, InlineBackend(), listener=Meanwhile(lambda _: other.give(a)))
+    assert result.ran == lines(diary) == ["a"]
+
+
+def test_a_step_that_was_finished_since_the_plan_is_not_made_again(store, diary):
+    steps = [step("a", args={"diary": str(diary)}), step("b", args={"diary": str(diary)}, priority=-1)]
+    a = Graph(steps).fingerprints["a"]
+
+    class Finishing(Heard):
+        def started(self, steps, slot):
+            super().started(steps, slot)
+            commit(store, a)
+
+    heard = Finishing()
+    result = do(steps, store, InlineBackend(), listener=heard)
+    assert result.ran == lines(diary) == ["b"]
+    assert heard.said[-1] == "finish a"
+    assert (store.folder(a) / "out.txt").read_text() == "made by another"
+
+
+def test_two_names_of_one_step_that_another_run_makes_are_both_done(store):
+    steps = [step(n, settings={"same": 1}) for n in "ab"]
+    a = Graph(steps).fingerprints["a"]
+    with Owner(store, "other") as other:
+        other.take(a)
+        heard = Meanwhile(lambda _: commit(store, a))
+        result = do([*steps, step("on b", deps={"x": "b"})], store, InlineBackend(), listener=heard)
+    assert (result.ran, result.blocked) == (["on b"], [])
+    assert {"finish a", "finish b"} <= set(heard.said)
+
+
+def test_a_run_that_was_taken_for_dead_leaves_its_step_to_the_heir_and_does_not_fail(store):
+    made = step("a")
+    a = Graph([made]).fingerprints["a"]
+    other = Owner(store, "other")
+
+    class Robbed(InlineBackend):
+        """Loses its lease in the middle of a job, which then fails to write."""
+
+        def submit(self, job_file, slot, preload):
+            (store.path / "leases" / a / "run").rename(store.path / "leases" / a / "other")
+            future = Future()
+            future.set_result(1)
+            return future
+
+    with other:
+        heard = Meanwhile(lambda _: commit(store, a))
+        result = do([made], store, Robbed(), listener=heard)
+    assert (result.ran, result.failed, result.blocked) == ([], {}, [])
+    assert store.record(a)["run"] == "other"
+
+
+def test_no_lease_is_held_when_a_run_is_over(store, diary):
+    steps = [step("bad", "wrong", args={"diary": str(diary), "error": "value"}), step("good")]
+    with Owner(store, "watch") as watch:
+
+        class Looking(Heard):
+            def finished(self, step):
+                assert watch.holder(Graph(steps).fingerprints[step.name]) is None
+
+            def failed(self, step, failure):
+                assert watch.holder(Graph(steps).fingerprints[step.name]) is None
+
+        do(steps, store, InlineBackend(), listener=Looking())
+    assert list((store.path / "leases").iterdir()) == []
+
+
+def test_an_interrupt_ends_the_waiting_for_another_run(store):
+    made = step("a")
+    a = Graph([made]).fingerprints["a"]
+    with Owner(store, "other") as other:
+        other.take(a)
+        heard = Meanwhile(lambda _: os.kill(os.getpid(), signal.SIGINT))
+        result = do([made], store, InlineBackend(), listener=heard)
+    assert (result.interrupted, result.blocked) == (True, ["a"])
 
 
 # --- Ctrl-C inline ---------------------------------------------------------------------------------------

@@ -257,7 +257,9 @@ def test_a_store_of_a_newer_format_is_refused_and_not_written(store, found):
     finish(store, A)
     (store.path / "format.json").write_text(json.dumps({"format": found}))
     newer = Store(store.path)
-    said = f"{store.path}: has the format {found!r}, and this sabir reads formats up to 1. It was written by a"
+    said = (
+        f"{store.path}: has the format {found!r}, and this sabir reads formats up to 1. It was written by a"
+    )
     for write in (
         newer.check_format,
         lambda: newer.remember("facts", {}),

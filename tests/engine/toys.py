@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -137,6 +139,37 @@ def stranger(works: Sequence[Work]) -> Outcomes:
     yield "somebody", {}
 
 
+def remembering(works: Sequence[Work]) -> Outcomes:
+    """Count up to `count`, with a checkpoint at each number that takes its time to be written."""
+    (work,) = works
+    note(work, f"{work.name} {os.getpid()}")
+    text = "".join((folder / "out.txt").read_text() for folder in work.inputs.values())
+    done, digest = 0, hashlib.sha256(text.encode()).hexdigest()
+    checkpoint = work.out / "checkpoint"
+    with contextlib.suppress(FileNotFoundError, ValueError):  # absent, or half written
+        done, digest = json.loads(checkpoint.read_text())
+    for number in range(done, work.settings["count"]):
+        digest = hashlib.sha256(f"{digest} {number}".encode()).hexdigest()
+        written = json.dumps([number + 1, digest])
+        with open(checkpoint, "w", buffering=1) as file:
+            for piece in (written[:9], written[9:]):
+                file.write(piece)
+                file.flush()
+                time.sleep(0.01)
+        work.emit(number + 1, work.settings["count"])
+    checkpoint.unlink(missing_ok=True)
+    for name in ("out.txt", "again.txt"):
+        (work.out / name).write_text(digest)
+        time.sleep(0.01)
+    yield work.name, {"result": {"digest": digest}}
+
+
+def halved(works: Sequence[Work]) -> Outcomes:
+    """Say how often the step ran out of memory."""
+    for work in works:
+        yield work.name, {"result": {"halvings": work.halvings}}
+
+
 def surroundings(works: Sequence[Work]) -> Outcomes:
     """Say in which environment this runs."""
     for work in works:
@@ -178,6 +211,46 @@ def step(name: str, function: str = "fill", **rest: Any) -> Step:
     """A step with a fingerprint of its own, running a function of this module."""
     rest.setdefault("settings", {"value": name})
     return Step(name=name, kind="toy", run=f"toys:{function}", **rest)
+
+
+def family(diary: Path) -> list[Step]:
+    """A small project: three languages with rows, an adapter that resumes, scores that share a job, a merge."""
+    steps = []
+    for i, language in enumerate(("de", "en", "ja")):
+        args = {"diary": str(diary)}
+        steps += [
+            step(f"rows/{language}", "remembering", settings={"of": language, "count": 1}, args=args),
+            step(
+                f"adapter/{language}",
+                "remembering",
+                settings={"count": 12 + 4 * i},
+                deps={"rows": f"rows/{language}"},
+                args=args,
+                resumable=True,
+            ),
+            step(
+                f"scores/{language}",
+                settings={"of": language},
+                deps={"adapter": f"adapter/{language}", "merge": "merged"},
+                batch="scores",
+            ),
+        ]
+    deps = {language: f"adapter/{language}" for language in ("de", "en", "ja")}
+    merged = step("merged", "remembering", settings={"count": 8}, deps=deps, args={"diary": str(diary)})
+    return [*steps, merged, step("last", deps={"scores": "scores/ja"})]
+
+
+def coordinator(store: Path, diary: Path, run_id: str) -> subprocess.Popen[bytes]:
+    """A process that runs the family with two workers."""
+    code = "import sys, toys; from pathlib import Path; toys.main(*map(Path, sys.argv[1:3]), sys.argv[3])"
+    command = [sys.executable, "-c", code, str(store), str(diary), run_id]
+    return subprocess.Popen(command, env={**os.environ, **ENV})
+
+
+def main(store: Path, diary: Path, run_id: str) -> None:
+    there = Store(store)
+    result = do(family(diary), there, local(there, workers=2), run_id=run_id)
+    sys.exit(1 if result.failed or result.blocked else 0)
 
 
 def local(store: Store, workers: int = 1, env: Mapping[str, str] | None = None) -> LocalBackend:

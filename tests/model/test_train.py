@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from model.tiny import save_base
+from sabir.errors import SabirError
 from sabir.model.loading import adapted, load_base, load_tokenizer
 from sabir.model.text import TextBuilder
 from sabir.model.train import LoraSettings, newest_checkpoint, seed_of, train_adapter
@@ -43,7 +44,7 @@ ROWS = [
 ]
 
 
-def train(base, out, *, lora=LORA, rows=ROWS, micro_batch=4, every=1e9, on_step=lambda *_: None):
+def train(base, out, *, lora=LORA, rows=ROWS, micro_batch=4, every=1e9, on_step=lambda *_: None, parent=None):
     return train_adapter(
         rows,
         base=base,
@@ -54,6 +55,7 @@ def train(base, out, *, lora=LORA, rows=ROWS, micro_batch=4, every=1e9, on_step=
         micro_batch=micro_batch,
         checkpoint_every_s=every,
         on_step=on_step,
+        parent=parent,
     )
 
 
@@ -115,9 +117,9 @@ def test_training_lowers_the_loss_of_the_answers(bases, tmp_path):
     assert last < 0.5 * first
 
 
-def answer_loss(base, rows, lora):
+def answer_loss(base, rows, lora, model=None):
     """Oracle: cross-entropy of the answers' tokens, row by row, without padding, summed in float64."""
-    model = load_base(base, device="cpu")
+    model = model or load_base(base, device="cpu")
     builder = TextBuilder(load_tokenizer(base), max_length=lora.max_length)
     total, count = 0.0, 0
     with torch.no_grad():
@@ -216,6 +218,119 @@ def test_a_broken_checkpoint_is_deleted_and_the_older_one_taken(bases, tmp_path,
     train(bases["llama"], tmp_path, on_step=lambda done, *_: steps.append(done))
     assert steps == [3, 4]
     assert_same_bits(weights(tmp_path), weights(uninterrupted[0]))
+
+
+# --- going on from an adapter --------------------------------------------------------------------------------
+
+NEW_ROWS = [
+    (Prompt("Topic?\n\n", f"news {i} " * (1 + i % 5), "\n\nAnswer:"), ("sport", "politics and law")[i % 2])
+    for i in range(8)
+]
+
+
+@pytest.fixture(scope="module")
+def continued(bases, uninterrupted, tmp_path_factory):
+    """Four more steps on other rows, without a break."""
+    out = tmp_path_factory.mktemp("continued")
+    return out, train(bases["llama"], out, rows=NEW_ROWS, parent=uninterrupted[0])
+
+
+def answer_loss_of(base, rows, lora, adapter):
+    """Oracle: as `answer_loss`, of the base with an adapter on it."""
+    with adapted(load_base(base, device="cpu"), adapter) as model:
+        return answer_loss(base, rows, lora, model)
+
+
+def test_a_continuation_starts_where_its_parent_ended(bases, uninterrupted, tmp_path):
+    """The first loss is the parent's own on those rows; the fresh adapter's would be the base's."""
+    losses = []
+    lora = replace(LORA, batch_size=8, dropout=0.0, epochs=1.0)
+    train(
+        bases["llama"],
+        tmp_path,
+        lora=lora,
+        rows=NEW_ROWS,
+        parent=uninterrupted[0],
+        on_step=lambda done, total, loss: losses.append(loss),
+    )
+    expected = answer_loss_of(bases["llama"], NEW_ROWS, lora, uninterrupted[0])
+    # Trainer rounds what it logs to 4 to 6 digits
+    assert losses[0] == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - answer_loss(bases["llama"], NEW_ROWS, lora)) > 0.1
+
+
+def test_a_continuation_that_learns_nothing_is_its_parent_to_the_bit(bases, uninterrupted, tmp_path):
+    lora = replace(LORA, learning_rate=1e-30)
+    train(bases["llama"], tmp_path, lora=lora, rows=NEW_ROWS, parent=uninterrupted[0])
+    assert_same_bits(weights(tmp_path), weights(uninterrupted[0]))
+
+
+def test_a_continuation_changes_every_factor_and_leaves_its_parent_as_it_was(
+    bases, uninterrupted, continued, tmp_path
+):
+    before, after = weights(uninterrupted[0]), weights(continued[0])
+    assert list(before) == list(after)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+    train(bases["llama"], tmp_path)
+    assert_same_bits(weights(tmp_path), before)
+
+
+def test_the_same_continuation_gives_the_same_bits(bases, uninterrupted, continued, tmp_path):
+    again = train(bases["llama"], tmp_path, rows=NEW_ROWS, parent=uninterrupted[0])
+    assert_same_bits(weights(tmp_path), weights(continued[0]))
+    assert again == continued[1]
+
+
+@pytest.mark.parametrize("saved", [1, 2, 3])
+def test_a_continuation_cut_anywhere_gives_the_bits_of_an_uninterrupted_one(
+    bases, uninterrupted, continued, tmp_path, saved
+):
+    given = dict(rows=NEW_ROWS, parent=uninterrupted[0])
+    with pytest.raises(Broken):
+        train(bases["llama"], tmp_path, every=0.0, on_step=break_at(saved + 1), **given)
+    steps = []
+    resumed = train(bases["llama"], tmp_path, on_step=lambda done, *_: steps.append(done), **given)
+    assert steps == list(range(saved + 1, 5))
+    assert_same_bits(weights(tmp_path), weights(continued[0]))
+    assert resumed == continued[1]
+
+
+def test_a_continuation_stopped_by_sigterm_goes_on_to_the_same_bits(
+    bases, uninterrupted, continued, tmp_path
+):
+    def stop(done, total, loss):
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    given = dict(rows=NEW_ROWS, parent=uninterrupted[0])
+    with pytest.raises(SystemExit):
+        train(bases["llama"], tmp_path, on_step=stop, **given)
+    assert not (tmp_path / "adapter_model.safetensors").exists()
+    train(bases["llama"], tmp_path, **given)
+    assert_same_bits(weights(tmp_path), weights(continued[0]))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"rank": 4},
+        {"alpha": 8.0},
+        {"rslora": True},
+        {"targets": ("q_proj", "v_proj")},
+        {"targets": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj")},
+    ],
+)
+def test_a_parent_of_other_settings_is_refused(bases, uninterrupted, tmp_path, other):
+    with pytest.raises(
+        SabirError, match=r"has another rank, alpha, rslora or targets .* Write update: scratch"
+    ):
+        train(bases["llama"], tmp_path, lora=replace(LORA, **other), rows=NEW_ROWS, parent=uninterrupted[0])
+
+
+def test_a_parent_of_another_base_is_refused(tmp_path, bases, uninterrupted):
+    larger = save_base(tmp_path / "base", "llama", intermediate_size=64)
+    with pytest.raises(SabirError, match="or stands on another base"):
+        train(larger, tmp_path / "out", rows=NEW_ROWS, parent=uninterrupted[0])
 
 
 @pytest.fixture(scope="module")

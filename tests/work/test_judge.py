@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sabir.metrics import measure
-from sabir.stats import detectable, holm, paired_difference
+from sabir.power import detectable
+from sabir.stats import holm, paired_difference
 from sabir.work.judge import changes
 from sabir.work.outputs import write_answers
 from sabir.work.scores import SEED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from sabir.errors import InputError, InputErrors, SabirError
 from sabir.tasks import make_task
 from sabir.work.prepare import Summary, load, prepare, read_examples
-from sabir.work.sources import SHOWN, Source
+from sabir.work.sources import SHOWN, Forgotten, Source, hash_of
 
 TASK = make_task("classification", {"labels": ("good", "bad"), "instruction": "Is it good?"})
 
@@ -118,6 +119,47 @@ def test_a_language_with_its_own_adapter_needs_no_train_rows(tmp_path):
     summary = load(Source("de", files=files), TASK)[1]
     assert set(summary.digests) == {"valid", "test"}
     assert summary.overlap == 0
+
+
+def forgetting(source, *texts):
+    return replace(source, forgotten=tuple(Forgotten(None, hash_of(text)) for text in texts))
+
+
+def test_forgotten_rows_are_as_if_they_had_never_been_there(tmp_path):
+    never = source(tmp_path / "a", train=rows(5), test=rows(2, 200))
+    whole = source(tmp_path / "b", train=rows(6), test=rows(3, 200))
+    forgot = forgetting(whole, "text 5", "text 202")
+    splits, summary = load(forgot, TASK)
+    expected_splits, expected = load(never, TASK)
+    assert splits == expected_splits
+    assert (summary.digests, summary.rows, summary.characters) == (
+        expected.digests,
+        expected.rows,
+        expected.characters,
+    )
+    assert (summary.forgotten, expected.forgotten) == (2, 0)
+
+
+def test_what_is_wrong_with_a_forgotten_row_bars_nobody(tmp_path):
+    wrong = [*rows(6), {"text": "text 6", "label": "terrible"}]
+    given = source(tmp_path, train=wrong)
+    with pytest.raises(InputError, match="not declared"):
+        load(given, TASK)
+    assert load(forgetting(given, "text 6"), TASK)[1].rows["train"] == 6
+
+
+def test_a_split_of_which_every_row_is_forgotten_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"data\.de: there are no valid rows"):
+        load(forgetting(source(tmp_path), "text 100", "text 101"), TASK)
+
+
+def test_the_step_leaves_forgotten_rows_out_of_the_store(tmp_path):
+    given = forgetting(source(tmp_path / "data"), "text 3")
+    out = tmp_path / "out"
+    out.mkdir()
+    list(prepare([work(given, out, digests(given))]))
+    assert len(read_examples(out, "train")) == 5
+    assert all("text 3" not in path.read_text() for path in out.iterdir())
 
 
 def test_a_summary_goes_through_json(tmp_path):

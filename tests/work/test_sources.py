@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from sabir.errors import InputError, InputErrors
 from sabir.tasks import Row
-from sabir.work.sources import SHOWN, Source, read_file, read_splits, split_files
+from sabir.work.sources import (
+    SHOWN,
+    Forgotten,
+    Source,
+    find_rows,
+    hash_of,
+    read_file,
+    read_splits,
+    split_files,
+    without_forgotten,
+)
 
 
 def jsonl(path, records):
@@ -299,6 +310,9 @@ def test_a_source_goes_through_json(tmp_path):
     for source in (
         Source("de", files={"train": tmp_path / "a.csv"}, fields={"input": "x"}),
         Source("ja", file=tmp_path / "b.jsonl"),
+        Source(
+            "ja", file=tmp_path / "b.jsonl", forgotten=(Forgotten("a" * 64, None), Forgotten(None, "b" * 64))
+        ),
     ):
         assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
 
@@ -310,6 +324,61 @@ def test_a_folders_splits_are_found_by_name(tmp_path):
     (tmp_path / "train.tsv").touch()
     with pytest.raises(InputError, match=r"both train\.csv and train\.tsv are there\. Keep one"):
         split_files(tmp_path)
+
+
+# --- forgotten rows ----------------------------------------------------------------------------------------
+
+
+def forgetting(path, *forgotten):
+    return Source("de", file=path, forgotten=forgotten)
+
+
+def test_rows_are_forgotten_by_id_or_by_text_in_every_split(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"id": f"n{i}", **row} for i, row in enumerate(labelled(200))])
+    whole = read_splits(Source("de", file=path))
+    by_id = [Forgotten(hash_of(f"n{i}"), None) for i in range(60)]
+    by_text = [Forgotten(None, hash_of(f"text {i}")) for i in range(40, 100)]
+    kept, count = without_forgotten(forgetting(path, *by_id, *by_text), whole)
+    assert count == 100
+    for split, rows in whole.items():
+        assert kept[split] == [(place, row) for place, row in rows if int(row.id[1:]) >= 100]
+        assert len(kept[split]) < len(rows)
+
+
+def test_nothing_forgotten_is_nothing_left_out(tmp_path):
+    whole = read_splits(Source("de", file=jsonl(tmp_path / "a.jsonl", labelled(20))))
+    assert without_forgotten(Source("de"), whole) == (whole, 0)
+    assert without_forgotten(forgetting(tmp_path, Forgotten(hash_of("no such id"), None)), whole) == (
+        whole,
+        0,
+    )
+
+
+def test_a_row_without_an_id_is_forgotten_by_the_one_it_is_called_by(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", labelled(20))
+    rows = [row for rows in read_splits(Source("de", file=path)).values() for _, row in rows]
+    kept, count = without_forgotten(
+        forgetting(path, Forgotten(hash_of(rows[3].id), None)), read_splits(Source("de", file=path))
+    )
+    assert count == 1
+    assert rows[3] not in [row for rows in kept.values() for _, row in rows]
+
+
+def test_rows_are_found_by_id_and_by_text_with_their_places(tmp_path):
+    files = {
+        "train": jsonl(tmp_path / "train.jsonl", [{"id": "7", "text": "a", "label": "x"}, *labelled(3)]),
+        "valid": jsonl(tmp_path / "valid.jsonl", [{"id": "8", "text": "a", "label": "y"}]),
+        "test": jsonl(tmp_path / "test.jsonl", [{"id": "9", "text": "b", "label": "x"}]),
+    }
+    source = Source("de", files=files)
+    found = find_rows(source, ["a", "9"])
+    assert [(split, place.rpartition(", ")[2], row.id) for split, place, row in found] == [
+        ("train", "line 1", "7"),
+        ("valid", "line 1", "8"),
+        ("test", "line 1", "9"),
+    ]
+    assert find_rows(source, ["text"]) == []  # a part of a text is no text
+    assert find_rows(replace(source, forgotten=(Forgotten.of(found[0][2]),)), ["a", "9"]) == found
 
 
 def test_the_real_reviews_are_read_whole(shared):

@@ -40,6 +40,7 @@ class FakeWork(SimpleNamespace):
         out.mkdir(parents=True, exist_ok=True)
         super().__init__(name=name, settings=dict(settings), args=dict(args), inputs=dict(inputs), out=out)
         self.device = "cpu"
+        self.halvings = 0
         self.events = []
         self.emit = lambda done, total, **facts: self.events.append((done, total, facts))
 
@@ -158,6 +159,7 @@ def test_the_trained_adapter_names_the_base_as_the_project_does(data, tmp_path):
     assert sorted(path.name for path in work.out.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "rows.txt",
     ]
     assert work.events[-1][:2] == (2, 2)
 
@@ -192,7 +194,7 @@ def test_an_adapter_that_changed_since_the_plan_is_refused(adapter, tmp_path):
     work = adopt_work(mine, tmp_path / "out")
     save_adapter(tmp_path / "other", TINY_BASE, seed=2)
     shutil.copyfile(tmp_path / "other" / "adapter_model.safetensors", mine / "adapter_model.safetensors")
-    with pytest.raises(SabirError, match=r"the adapter changed while the run began\. Run again"):
+    with pytest.raises(SabirError, match=r"the files changed while the run began\. Run again"):
         list(adopt([work]))
 
 

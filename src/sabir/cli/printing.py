@@ -36,7 +36,8 @@ def print_results(document: Mapping[str, Any]) -> None:
     from sabir.report.money import costs
     from sabir.report.quality import changed, quality
 
-    for table in (quality(document), changed(document), costs(document)):
+    candidate = any(row["b"] == f"release/{document['release']}" for row in document["changes"])
+    for table in (quality(document), changed(document) if candidate else None, costs(document)):
         print_table(table)
 
 

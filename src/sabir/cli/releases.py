@@ -44,7 +44,7 @@ def _say_promotion(document: dict) -> None:
 
     if not document["promoted"]:
         return say(document["reasons"][0])
-    print_table(changed(document))
+    print_table(changed({**document, "reasons": ()}))  # they are said in the sentence below
     say(
         f"Release {document['release']} is in use. Verdict: {document['verdict']}; {'; '.join(document['reasons'])}."
     )

@@ -207,11 +207,11 @@ def verify(store: Store, *, on_step: Callable[[int, int], object] = lambda done,
 def quarantine(store: Store, damages: Iterable[Damage]) -> None:
     """Take damaged steps out of the way, to damaged/: the next run makes just these again."""
     for fingerprint in dict.fromkeys(damage.fingerprint for damage in damages):
-        target = store.path / "damaged" / fingerprint
-        target.parent.mkdir(exist_ok=True)
-        store.discard(target)
-        with suppress(FileNotFoundError):  # somebody else did it
-            os.rename(store.folder(fingerprint), target)
+        folder, target = store.folder(fingerprint), store.path / "damaged" / fingerprint
+        if folder.exists():
+            target.parent.mkdir(exist_ok=True)
+            store.discard(target)
+            os.rename(folder, target)
 
 
 def _damages(store: Store, fingerprint: str, pool: ThreadPoolExecutor) -> list[Damage]:

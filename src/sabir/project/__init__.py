@@ -11,8 +11,10 @@ from typing import Any
 from sabir.config import Config, load_config
 from sabir.engine.run import Listener
 from sabir.engine.store import Store
+from sabir.errors import InputError
+from sabir.languages import is_language_tag
 from sabir.project import releasing, running, upkeep
-from sabir.project.accounts import rates, retraining, settle, size_from_nothing
+from sabir.project.accounts import rates, retraining, settle, size_from_nothing, supposed
 from sabir.project.documents import compared, run_document
 from sabir.project.places import slots
 from sabir.project.running import Hand
@@ -66,9 +68,21 @@ class Project:
             phase=standing.phase(state)[0],
             devices=len(slots(self.config)),
             usd_per_hour=self.config.prices.usd_per_hour,
-            retraining=retraining(self.config, standing.facts, standing.entries),
+            retraining=retraining(standing),
         )
         return document | {"detectable": releasing.detectable_drops(standing, state)}
+
+    def what_if(self, added: Mapping[str, int], *, devices: Sequence[int] = (1,)) -> dict[str, Any]:
+        """What an update would take before its rows exist, by both routes, and from where on retraining all is
+        cheaper.
+
+        Args:
+            added: training rows to come, by language; a language that is not in the config is a new one.
+            devices: numbers of devices to answer for.
+        """
+        _check_added(added)
+        standing = self._standing(with_base=False)
+        return supposed(standing, standing.state(), added, devices=devices)
 
     def run(
         self,
@@ -236,3 +250,15 @@ class Project:
         with contextlib.suppress(OSError):  # a store that can only be read: its ledger is shown as it is
             settle(self.store)
         return Standing(self.config, self.store, with_base=with_base)
+
+
+def _check_added(added: Mapping[str, int]) -> None:
+    for language, rows in added.items():
+        if not is_language_tag(language):
+            raise InputError(
+                "--what-if", f"{language!r} is no language tag (BCP 47).", "Write it as de or pt-BR."
+            )
+        if rows < 1:
+            raise InputError(
+                "--what-if", f"{rows:+} rows of {language} are none that come.", "Give a number above 0."
+            )

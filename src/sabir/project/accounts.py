@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from sabir.config import Config
 from sabir.engine import ledger
 from sabir.engine.store import Store
-from sabir.facts import Facts
 from sabir.plan import COMBINED
-from sabir.project.standing import Standing
+from sabir.project.standing import Standing, State
 from sabir.report.baseline import Prediction, predicted_training
 from sabir.report.costs import Rates, in_full
 from sabir.report.documents import SELECTION, ledger_entry
+from sabir.report.what_if import Language, what_if
 
 REMEMBERED_RUNS = 5  # whose costs serve the estimates
 
@@ -70,24 +70,59 @@ def size_from_nothing(standing: Standing, name: str) -> dict[str, float]:
     return {"size_from_nothing": standing.facts.rows[language].characters["train"] * epochs}
 
 
-def retraining(config: Config, facts: Facts, entries: Sequence[Mapping[str, Any]]) -> Prediction | None:
+def retraining(standing: Standing) -> Prediction | None:
     """What training one adapter on all of today's rows would take, from what the runs so far measured."""
-    attempts = [attempt for entry in entries for attempt in entry.get("attempts", ())]
+    adapters, combined = _trainings(standing)
+    sizes = {
+        language: summary.characters["train"] * standing.config.lora.epochs
+        for language, summary in standing.facts.rows.items()
+        if "train" in summary.characters
+    }
+    return predicted_training(sizes, adapters=adapters, combined=combined)
+
+
+def supposed(
+    standing: Standing, state: State, added: Mapping[str, int], *, devices: Sequence[int]
+) -> dict[str, Any]:
+    """What an update would take before its rows exist: the document of `plan --what-if`."""
+    adapters, combined = _trainings(standing)
+    later = [asdict(step) for step in state.plan.later]
+    return what_if(
+        added,
+        languages={
+            language: Language(
+                rows=summary.rows["train"],
+                characters=summary.characters["train"],
+                epochs=standing.config.languages[language].lora.epochs,
+                replay=update.replay if update.mode == "continue" else None,
+                update_epochs=update.epochs,
+            )
+            for language, summary in standing.facts.rows.items()
+            if "train" in summary.rows
+            for update in [standing.config.languages[language].update]
+        },
+        steps=[*state.rows(), *later],
+        rates=rates(standing.entries),
+        adapters=adapters,
+        combined=combined,
+        devices=devices,
+        usd_per_hour=standing.config.prices.usd_per_hour,
+    )
+
+
+def _trainings(standing: Standing) -> tuple[dict[str, Mapping[str, Any]], Mapping[str, Any] | None]:
+    """What the newest training of each language took, and that of the combined adapter."""
+    attempts = [attempt for entry in standing.entries for attempt in entry.get("attempts", ())]
     costs = {
         step["name"]: in_full(step, step["fingerprint"], attempts)
-        for entry in entries
+        for entry in standing.entries
         for step in entry["steps"]
         if step["kind"] == "adapter" and step.get("wall_s") is not None
     }
-    return predicted_training(
-        {
-            language: summary.characters["train"] * config.lora.epochs
-            for language, summary in facts.rows.items()
-            if "train" in summary.characters
-        },
-        adapters={one: costs[f"adapter/{one}"] for one in facts.rows if f"adapter/{one}" in costs},
-        combined=costs.get(COMBINED),
-    )
+    own: dict[str, Mapping[str, Any]] = {
+        one: costs[f"adapter/{one}"] for one in standing.facts.rows if f"adapter/{one}" in costs
+    }
+    return own, costs.get(COMBINED)
 
 
 def _unforeseen(store: Store, opening: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -15,13 +15,13 @@ from sabir.engine.leases import exclusive
 from sabir.errors import InputError
 from sabir.lock import Hold
 from sabir.plan import COMBINED, CONTINUED, Released, against, comparison_of, suspects
+from sabir.power import detectable, detectable_from_n
 from sabir.project.documents import at_once
 from sabir.project.running import Hand, do_graph, writing
 from sabir.project.standing import Standing, State, released
 from sabir.releases import INCUMBENT, Release, gate, refusal
 from sabir.report.documents import score_rows
 from sabir.serving import swap
-from sabir.stats import detectable, detectable_from_n, holm
 
 Document = dict[str, Any]
 Form = Literal["adapter", "model"]
@@ -90,6 +90,7 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
         "verdict": verdict.verdict,
         "reasons": list(verdict.reasons),
         "changes": list(changes or ()),
+        "level": config.evaluate.level,
         "serve": str(serving_folder(standing) / "current"),
     }
 
@@ -290,6 +291,7 @@ def hold(standing: Standing, language: str, to: str | None) -> None:
 
 def blame(standing: Standing, name: str, language: str, *, hand: Hand) -> Document:
     """Which of a release's changes made one language worse, each put back by itself; the worst first."""
+    from sabir.stats import holm
     from sabir.work.judge import judge
 
     if language not in standing.config.languages:
@@ -353,7 +355,13 @@ def history(standing: Standing) -> Document:
         {"at": event.at, "by": event.by, "to": event.to, "event": "promote" if event.promoted else "rollback"}
         for event in standing.log.events()
     ]
-    return {"current": current.name if current else None, "releases": rows, "events": events}
+    metric = standing.config.select.metric or standing.facts.task.metrics[0]
+    return {
+        "current": current.name if current else None,
+        "releases": rows,
+        "events": events,
+        "metric": metric,
+    }
 
 
 # --- for servers -----------------------------------------------------------------------------------------

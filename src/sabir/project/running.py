@@ -145,8 +145,8 @@ class _Run:
             self._backend.close()
             failures = {n: failure.message for r in self._results for n, failure in r.failed.items()}
             entry = closed(self.store, self._opening, failures=failures)
-            foreseen = retraining(self.standing.config, self.standing.facts, [*self.standing.entries, entry])
-            entry["costs"] += predicted_baseline(foreseen, entry=entry)
+            self.standing.entries.append(entry)
+            entry["costs"] += predicted_baseline(retraining(self.standing), entry=entry)
             ledger.write(self.store, {**entry, "wall_s": time.perf_counter() - self._clock})
 
     def goes_on(self, state: State) -> bool:
@@ -237,12 +237,13 @@ def refuse_shrunk(standing: Standing) -> None:
 
 
 def _keep_lines(standing: Standing, state: State) -> None:
-    """Write down which adapter each language has now, so that a later training may go on from it."""
+    """Write down which adapter a language has now, where later trainings are to go on from it."""
     facts, locked = standing.facts, standing.locked
     lines = dict(locked.lineage)
     for language, fingerprint in state.language_adapters.items():
         rows = facts.rows[language].digests.get("train")
-        if rows is None or language in facts.holds or state.record(f"adapter/{language}") is None:
+        goes_on = standing.config.languages[language].update.mode == "continue"
+        if not goes_on or rows is None or language in facts.holds or not state.record(f"adapter/{language}"):
             continue
         ancestor = facts.ancestors.get(language)
         lines[language] = Line(rows, fingerprint, ancestor.adapter if ancestor else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from sabir.engine.why import Assessment, assess
 from sabir.errors import raise_all
 from sabir.facts import Facts, gather
 from sabir.lineage import continued
-from sabir.lock import Lock
+from sabir.lock import Line, Lock
 from sabir.plan import COMBINED, Plan, Released, Stale, before_sabir, combined_step, plan
 from sabir.releases import Log, Release
 
@@ -95,7 +95,8 @@ class Standing:
         self.config, self.store = config, store
         self.locked: Lock = lock.read(config.path)
         memory = store.cached("facts")
-        self.facts: Facts = gather(config, self.locked, memory, with_base=with_base, store=store)
+        known = replace(self.locked, lineage={**self._lines(), **self.locked.lineage})
+        self.facts: Facts = gather(config, known, memory, with_base=with_base, store=store)
         self.log = Log(store.path)
         if self.facts.memory != memory:
             with contextlib.suppress(
@@ -123,6 +124,15 @@ class Standing:
     def last_whole(self) -> dict[str, Any] | None:
         """The last run that was neither stopped nor failed, or None."""
         return next((entry for entry in reversed(self.entries) if entry.get("complete", True)), None)
+
+    def _lines(self) -> dict[str, Line]:
+        """Each language's adapter of the last whole run: where a first continuation goes on from."""
+        entry = self.last_whole or {}
+        return {
+            language: Line(rows["digests"]["train"], adapter, None)
+            for language, rows in entry.get("rows", {}).items()
+            if "train" in rows["digests"] and (adapter := entry["languages"].get(language))
+        }
 
     @cached_property
     def release(self) -> Released | None:

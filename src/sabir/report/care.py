@@ -42,14 +42,14 @@ def _bytes(rows: list[Row]) -> int:
     return sum(row["size_bytes"] for row in rows)
 
 
-def damaged(document: Document) -> Table | None:
-    """The steps whose files are not what they were when they were made; None when all are whole."""
+def damaged(document: Document) -> Table:
+    """The steps whose files are not what they were when they were made."""
     rows = tuple(
         (row["name"], row["kind"], row["what"], row["fingerprint"][:12]) for row in document["damaged"]
     )
+    note = f"{len(rows):,} of {counted(document['checked'], 'step')} read are damaged; the next run makes them again."
     if not rows:
-        return None
-    note = f"{counted(len(rows), 'damaged step')}: put aside, and the next run makes just that again."
+        note = f"{counted(document['checked'], 'step')} read: nothing is damaged."
     return Table("Damage", ("step", "kind", "what", "fingerprint"), rows, (note,))
 
 
@@ -60,10 +60,10 @@ def copies(document: Document) -> Table:
         for row in document["copies"]
     )
     places = [f"{row['language']} {row['split']} {row['id']} ({row['place']})" for row in document["rows"]]
-    notes = [f"Forgotten: {listed(places, MOST_NAMES, '; ')}."] if places else ["No such row is in the data."]
+    notes = [f"Forgotten: {listed(places, MOST_NAMES, '; ')}."] if places else []
     releases = sorted({row["release"] for row in document["copies"] if row["release"]})
     if not rows:
-        notes.append("No result in the store holds them.")
+        notes.append("Nothing in the store holds a forgotten row.")
     elif document["purged"]:
         notes.append(f"{counted(len(rows), 'copy', 'copies')} purged.")
     else:

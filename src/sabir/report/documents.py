@@ -68,7 +68,11 @@ def plan_document(
             (step, (step.get("size_from_nothing") if from_nothing else None) or step["size"])
             for step in steps or ()
         ]
-        timed = [{**step, "wall_s": _seconds(step, size, rates, known)} for step, size in sizes if size]
+        timed = [
+            {"name": step["name"], "kind": step["kind"], "wall_s": _seconds(step, size, rates, known)}
+            for step, size in sizes
+            if size
+        ]
         return _total(None if steps is None else timed, name, phase, devices, usd_per_hour)
 
     merged = [step for step in every if route(step) == "merged"]

@@ -45,14 +45,3 @@ def _markdown(table: Table) -> str:
         "",
     ]
     return "\n".join([*body, *(f"{note}\n" for note in table.notes)])
-
-
-def __getattr__(name: str) -> Any:  # until the command line imports from the new places
-    from sabir.report import money, plans, quality, words
-
-    for module in (quality, money, plans, words):
-        if name in ("quality", "compared", "matrix", "costs", "planned", "ran", "duration") and hasattr(
-            module, name
-        ):
-            return getattr(module, name)
-    raise AttributeError(name)

@@ -159,6 +159,10 @@ def what_if(
     """
     known = _Known(languages, steps, rates, adapters, combined)
     growth = {name: rows * known.characters_per_row(name) for name, rows in added.items()}
+    seconds = {
+        name: known.training_s(name, known.language(name).size(characters))
+        for name, characters in growth.items()
+    }
     asked = [
         {
             "language": name,
@@ -166,15 +170,15 @@ def what_if(
             "added": added[name],
             "new": name not in languages,
             "mode": "scratch" if known.language(name).replay is None or name not in languages else "continue",
-            "estimated_wall_s": known.training_s(name, known.language(name).size(characters)),
+            "estimated_wall_s": seconds[name],
         }
-        for name, characters in growth.items()
+        for name in added
     ]
     work, again = known.work(), known.reevaluation()
     new = [name for name in added if name not in languages]
     routes = {
         "merged": [
-            *(_training(f"adapter/{one['language']}", one["estimated_wall_s"]) for one in asked),
+            *(_training(f"adapter/{name}", seconds[name]) for name in added),
             *_redone(work, changed=[name for name in added if name in languages], new=new, of=len(languages)),
         ],
         "combined": [
@@ -346,7 +350,7 @@ def _filled(work: Iterable[tuple[tuple[str, str], float, float]], places: int | 
 # --- for people ------------------------------------------------------------------------------------------
 
 
-def table(document: Document) -> Table:
+def supposed(document: Document) -> Table:
     """Wall clock by both routes for each number of devices; device time, money and the break-even below."""
     estimates = {(row["devices"], row["route"]): row for row in document["estimates"]}
     rows = []
@@ -400,21 +404,21 @@ def _evens(even: Row) -> list[str]:
         return ["Up to how many languages it pays is not known: not enough was measured in this store yet."]
     growing = f", each by {even['rows']:,.0f} rows" if even["rows"] else ""
     most, of = even["device_time"], even["of"]
+    everyone = counted(of, "language")
     if most == 0:
-        found = f"Even when one of {counted(of, 'language')} changes{growing}, retraining everything takes no more"
+        sentence = (
+            f"Already when one of {everyone} changes{growing}, retraining everything takes less device time."
+        )
     elif most == of:
-        found = f"Even when all {counted(of, 'language')} change{growing}, it takes less"
+        sentence = f"Even when all {everyone} change{growing}, retraining everything takes more device time."
     else:
-        found = f"Up to {most} of {counted(of, 'language')} may change in one update{growing} before it takes more"
+        sentence = (
+            f"Up to {most} of {everyone} may change in one update{growing} before retraining everything takes less "
+            "device time."
+        )
     walls = [
         f"{row['languages']} on {counted(row['devices'], 'device')}"
         + (f" ({row['languages_if_split']} split)" if row["languages_if_split"] != row["languages"] else "")
         for row in even["wall"]
     ]
-    sentence = f"{found} device time than retraining everything."
-    if most == 0:
-        sentence = f"{found} device time."
-    return [
-        sentence,
-        *([f"And it ends sooner with up to: {listed(walls, MOST_LANGUAGES)}."] if walls else []),
-    ]
+    return [sentence, f"It ends sooner with up to {listed(walls, MOST_LANGUAGES)}."] if walls else [sentence]

@@ -24,6 +24,7 @@ from sabir.lora.write import (
 from sabir.merging.recipe import Recipe
 from sabir.work.merge import merge_into
 
+ADAPTER_CARD = "ADAPTER.md"  # of the adapter that was folded in: its recipe and sources
 RECORD = "record.json"  # of the step; no part of a model
 
 
@@ -92,12 +93,14 @@ def _write_adapter(
     merge_into(
         out,
         Recipe("linear", weights=1.0, rank="fold" if form == "model" else None),
-        {folder.name: adapter},
+        {folder.name[:8]: adapter},  # in the store it is called by its fingerprint
         base_model=base["name"],
         revision=base["revision"],
         base_folder=base_folder,
         copies=() if form == "model" else tokenizer_files(base_folder),
     )
+    if form == "model" and (folder / CARD).is_file():
+        copy_file(folder / CARD, out / ADAPTER_CARD)
 
 
 def _is_ready(adapter: Adapter, base: Mapping[str, Any]) -> bool:
@@ -112,7 +115,7 @@ def _is_ready(adapter: Adapter, base: Mapping[str, Any]) -> bool:
         and config.get("modules_to_save") in OFF
         and (adapter.base_model, adapter.revision) == (base["name"], base["revision"])
         and card.is_file()
-        and "vllm serve" in card.read_text(encoding="utf-8")
+        and b"vllm serve" in card.read_bytes()
         and _is_supported(adapter)
     )
 

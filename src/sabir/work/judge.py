@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from sabir.metrics import METRICS
+from sabir.power import detectable
 from sabir.stats import (
     Difference,
-    detectable,
     holm,
     paired_difference,
     paired_macro,

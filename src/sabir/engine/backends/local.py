@@ -146,17 +146,28 @@ class _Server:
             future.set_result(self._code if self._code < 0 else 1)
 
 
+def thread_caps(threads: int) -> tuple[tuple[str, str], ...]:
+    """Variables that keep the libraries of a process to so many threads: without them two jobs fight."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return tuple((name, str(threads)) for name in names)
+
+
 def cpu_slots(workers: int, cores: int) -> tuple[Slot, ...]:
-    """`workers` equal shares of the cores, each with its thread caps: without them two jobs fight."""
-    threads = str(max(1, cores // workers))
-    env = tuple((name, threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
-    return (Slot("cpu", f"cpu x {threads}", env),) * workers
+    """`workers` equal shares of the cores, each with its thread caps."""
+    threads = max(1, cores // workers)
+    return (Slot("cpu", f"cpu x {threads}", thread_caps(threads), cpus=threads),) * workers
 
 
 def gpu_slots(gpus: Sequence[str], cores: int) -> tuple[Slot, ...]:
     """One slot per GPU index, each seeing that GPU only."""
-    shares = cpu_slots(len(gpus), cores)
+    threads = max(1, cores // len(gpus))
     return tuple(
-        Slot("cuda", f"cuda:{gpu}", (*share.env, ("CUDA_VISIBLE_DEVICES", gpu)))
-        for gpu, share in zip(gpus, shares, strict=True)
+        Slot(
+            "cuda",
+            f"cuda:{gpu}",
+            (*thread_caps(threads), ("CUDA_VISIBLE_DEVICES", gpu)),
+            cpus=threads,
+            gpus=1,
+        )
+        for gpu in gpus
     )

@@ -28,8 +28,10 @@ def main(preload: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever an import prints goes to the log, not among the answers
+    _die_with(os.getppid())  # while it imports it does not see standard input close
     for module in preload:
         importlib.import_module(module)
+    _die_by(0)  # from here on its end is its own: it takes its jobs along
     job.versions()  # remembered by all that are forked
     jobs: dict[int, int] = {}
     try:
@@ -106,12 +108,17 @@ def _signal(jobs: dict[int, int], number: int) -> None:
             os.kill(pid, number)
 
 
-def _die_with(server: int) -> None:
-    """On Linux, be killed when the server dies; elsewhere the server kills its jobs as it ends."""
+def _die_with(parent: int) -> None:
+    """On Linux, be killed when the parent dies; elsewhere a server kills its jobs as it ends."""
+    _die_by(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _die_by(number: int) -> None:
+    """The signal that the parent's death sends to this process; 0: none."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != server:
-            os._exit(1)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
 
 
 def _cap_threads(threads: str | None) -> None:
