@@ -9,11 +9,10 @@ import signal
 import threading
 import time
 from concurrent.futures import wait
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from ray_toys import marked
-from toys import ENV, HERE, Heard, alive, do, lines, local, step, wait_for
+from toys import ENV, Heard, alive, do, lines, local, step, wait_for
 
 from sabir.engine.backends.ray import RayBackend
 from sabir.engine.leases import Owner
@@ -60,9 +59,7 @@ def result_of(store, made):
 
 
 def ray_step(name, function, **rest):
-    return step(name, **rest, settings={"value": name}).__class__(
-        name=name, kind="toy", run=f"ray_toys:{function}", settings={"value": name}, **rest
-    )
+    return replace(step(name, **rest), run=f"ray_toys:{function}")
 
 
 # --- the same as on one machine --------------------------------------------------------------------------
@@ -234,8 +231,3 @@ def test_closing_kills_what_runs_and_leaves_the_connection_to_whom_it_belongs(
     assert [future.result() for future in done] == [-signal.SIGKILL]
     wait_for(lambda: not any(alive(pid) for pid in pids))
     assert connected.is_initialized()
-
-
-assert marked
-assert HERE
-assert Path

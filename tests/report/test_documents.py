@@ -201,6 +201,13 @@ def test_going_on_with_the_combined_adapter_has_totals_of_its_own():
     assert ("setup", "continued") not in found
 
 
+def test_from_nothing_there_is_no_release_to_hold_against():
+    answers = step("outputs/release/1/de/test", "outputs", 9.0)
+    found = totals(only("de", [*STEPS, answers]))
+    assert found["setup", "merged"]["estimated_device_s"] == pytest.approx(100 + 4 + 2 + 3)
+    assert found["update", "merged"]["estimated_device_s"] == pytest.approx(50 + 2 + 3 + 9)
+
+
 def test_before_anything_was_measured_every_total_is_unknown():
     found = totals(STEPS, phase="setup", measured=[], price=1.0)
     assert {row["estimated_device_s"] for row in found.values()} == {None}

@@ -131,7 +131,15 @@ def test_runs_are_chosen_by_date_number_or_id_and_keep_their_numbers(since, labe
 
 def test_a_stopped_run_stays_with_the_one_that_went_on():
     assert {row["run"] for row in rows_since(history()["costs"], "2026-11-21")} == {IDS[1], IDS[2]}
-    assert rows_since(history()["costs"], None) == [{**row} for row in history()["costs"]]
+
+
+@pytest.mark.parametrize("since", [None, "1", "2", IDS[2], "2026-11-20"])
+def test_choosing_twice_is_choosing_once(since):
+    """Runs keep the numbers they have among all: the document of `show --since` is chosen from already."""
+    once = rows_since(history()["costs"], since)
+    assert rows_since(once, since) == once
+    assert costs({"costs": once}, since) == costs(history(), since)
+    assert savings({"costs": once}, since) == savings(history(), since)
 
 
 def test_since_a_day_without_runs_there_is_nothing_to_show():

@@ -40,6 +40,7 @@ def asked(added, *, devices=(1,), **changes):
         "rates": Rates(STEPS),
         "adapters": ADAPTERS,
         "combined": COMBINED,
+        "epochs": 2.0,
         "usd_per_hour": 36.0,
         **changes,
     }
@@ -162,6 +163,18 @@ def test_nothing_is_known_before_anything_was_measured():
     assert table.notes == (
         "How long it takes is not known: nothing, or not enough, was measured in this store yet.",
     )
+
+
+def test_where_every_language_brought_its_adapter_nothing_is_known_either():
+    document = asked({"de": 100}, languages={}, adapters={}, combined=None)
+    assert estimates(document)[1, "merged"]["estimated_device_s"] is None
+    assert document["break_even"]["device_time"] is None
+
+
+def test_the_combined_training_has_its_own_epochs():
+    found = estimates(asked({"de": 100}, epochs=4.0))
+    assert found[1, "combined"]["estimated_device_s"] == pytest.approx(2 * 80 + 40)
+    assert found[1, "merged"]["components"]["train"] == pytest.approx(40)
 
 
 def test_without_a_price_there_is_time_and_no_money():

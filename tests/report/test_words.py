@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sabir.report.words import counted, duration, hours, money, percent, size
+from sabir.report.words import counted, duration, hours, money, p_value, percent, size
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,13 @@ def test_shares_are_percent_only_for_people():
 def test_one_thing_is_not_counted_as_several():
     assert counted(1, "copy", "copies") == "1 copy"
     assert counted(1204, "copy", "copies") == "1,204 copies"
+
+
+def test_no_p_value_is_said_to_be_zero():
+    assert [p_value(p) for p in (None, 0.0, 0.0004, 0.0005, 0.05)] == [
+        "?",
+        "<0.001",
+        "<0.001",
+        "0.001",
+        "0.050",
+    ]

@@ -67,9 +67,9 @@ def fingerprint(
     It is the digest of a mapping of the four, put together from parts that may have been written before.
     """
     known = settings if isinstance(settings, Canonical) else Canonical.of(settings)
+    pairs = ",".join([f"{_written(role)}:{_written(deps[role])}" for role in sorted(deps)])
     return _sha256(
-        f'{{"deps":{_written(dict(deps))},"kind":{_written(kind)},'
-        f'"settings":{known.text},"version":{_written(version)}}}'
+        f'{{"deps":{{{pairs}}},"kind":{_written(kind)},"settings":{known.text},"version":{version:d}}}'
     )
 
 

@@ -130,19 +130,23 @@ class Graph:
                 self.fingerprints[top] = self._identity(step)
 
     def _identity(self, step: Step) -> str:
-        for dep in step.deps.values():
-            if isinstance(dep, Part) and dep.part not in self._steps[dep.step].parts:
-                raise ValueError(
-                    f"step {step.name!r} stands on part {dep.part!r} of {dep.step!r}, which has none"
-                )
-        return step.pinned or fingerprint(step.kind, step.version, step.canonical, self.identities(step))
+        deps = self.identities(step)
+        return step.pinned or fingerprint(step.kind, step.version, step.canonical, deps)
 
     def identities(self, step: Step) -> dict[str, str]:
         """Role -> identity of what the step stands on: a fingerprint, or the digest of a part."""
         return {
-            role: self._steps[dep.step].parts[dep.part] if isinstance(dep, Part) else self.result_of(dep)
+            role: self._digest_of(dep, step) if isinstance(dep, Part) else self.result_of(dep)
             for role, dep in step.deps.items()
         }
+
+    def _digest_of(self, dep: Part, step: Step) -> str:
+        parts = self._steps[dep.step].parts
+        if dep.part not in parts:
+            raise ValueError(
+                f"step {step.name!r} stands on part {dep.part!r} of {dep.step!r}, which has none"
+            )
+        return parts[dep.part]
 
     def result_of(self, dep: Dep) -> str:
         """Fingerprint of the folder that a dependency names."""

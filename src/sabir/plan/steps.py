@@ -139,11 +139,7 @@ class Steps:
             deps["parent"] = Known(ancestor.adapter)
             characters = ancestor.characters
             settings["update"] = {"replay": update.replay}
-            lora = replace(
-                lora,
-                epochs=update.epochs or lora.epochs,
-                learning_rate=update.learning_rate or lora.learning_rate,
-            )
+            lora = update.applied_to(lora)
         return Step(
             name=f"adapter/{name}",
             kind="adapter",

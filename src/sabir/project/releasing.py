@@ -66,10 +66,7 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
                 fingerprint=fingerprint,
                 recipe=_recipe(state, name),
                 languages=_adapters(state, name),
-                data={
-                    language: {"digests": dict(summary.digests), "rows": dict(summary.rows)}
-                    for language, summary in standing.facts.rows.items()
-                },
+                data=_data(standing),
                 base=standing.facts.base.identity,
                 parent=in_use.name if in_use else None,
                 verdict=verdict.verdict,
@@ -165,6 +162,18 @@ def _changes(standing: Standing, state: State, model: str, in_use: Released) -> 
         found = f"release {in_use.name} has no scores on today's test rows yet."
         raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
     return next(iter(changes([at_once(standing, step, inputs)])))[1]["result"]["changes"]
+
+
+def _data(standing: Standing) -> dict[str, Any]:
+    """What the release stands on, by language; of one that is held, the rows its adapter was trained on."""
+    found: dict[str, Any] = {}
+    for language, summary in standing.facts.rows.items():
+        found[language] = {"digests": dict(summary.digests), "rows": dict(summary.rows)}
+        if hold := standing.facts.holds.get(language):
+            then = standing.log.named(hold.release).data[language]
+            for what in ("digests", "rows"):
+                found[language][what]["train"] = then[what]["train"]
+    return found
 
 
 def _recipe(state: State, model: str) -> Mapping[str, Any] | None:

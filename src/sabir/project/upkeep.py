@@ -171,14 +171,16 @@ def _copies(standing: Standing) -> list[dict[str, Any]]:
         for fingerprint, record in records.items():
             if fingerprint not in tainted and not {*tainted, *digests}.isdisjoint(record["deps"].values()):
                 tainted[fingerprint] = "made of it"
-    releases = {release.fingerprint: release.name for release in standing.log.releases()}
+    releases: dict[str, list[str]] = {}
+    for release in standing.log.releases():
+        releases.setdefault(release.fingerprint, []).append(release.name)
     copies = [
         {
             "what": what,
             "name": records[fingerprint]["name"],
             "fingerprint": fingerprint,
             "path": str(store.folder(fingerprint)),
-            "release": releases.get(fingerprint),
+            "release": ", ".join(releases.get(fingerprint, ())) or None,
         }
         for fingerprint, what in tainted.items()
     ]

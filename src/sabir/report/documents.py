@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sabir.report.baseline import COMBINED, Prediction, evaluation
-from sabir.report.costs import Rates, cost_rows, route, usd
+from sabir.report.costs import ROUTES, Rates, cost_rows, route, usd
 
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
 STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
@@ -49,61 +49,63 @@ def plan_document(
     """
     waiting = [{**step, "fingerprint": None, "status": "run", "why": SELECTION} for step in later]
     every = [*steps, *waiting]
-    known = {COMBINED: retraining.wall_s} if retraining else {}
-    rows = []
+    known = {} if retraining is None else {COMBINED: retraining.wall_s}
+    rows: list[dict[str, Any]] = []
+    first: list[Row] = []  # the merged route from nothing
+    todo: dict[str, list[Row]] = {name: [] for name in ROUTES}
     for step in every:
-        seconds = 0.0 if step["status"] == "reused" else _seconds(step, step["size"], rates, known)
+        kind, name, to_run = step["kind"], step["name"], step["status"] == "run"
+        seconds = known.get(name) or rates.seconds(kind, step["size"], name)
         rows.append(
             {
                 **{key: step[key] for key in STEP_FIELDS},
-                "estimated_wall_s": seconds,
-                "estimated_usd": usd(seconds, usd_per_hour),
+                "estimated_wall_s": seconds if to_run else 0.0,
+                "estimated_usd": usd(seconds if to_run else 0.0, usd_per_hour),
             }
         )
+        if not step["size"]:
+            continue
+        whole, of = step.get("size_from_nothing"), route(step)
+        if of == "merged" and "release/" not in name:  # from nothing there is no release to hold against
+            took = seconds if whole is None else rates.seconds(kind, whole, name)
+            first.append({"name": name, "kind": kind, "wall_s": took})
+        if to_run:
+            todo[of].append({"name": name, "kind": kind, "wall_s": seconds})
 
-    def total(
-        steps: Iterable[Row] | None, name: str, phase: str, *, from_nothing: bool = False
-    ) -> dict[str, Any]:
-        sizes = [
-            (step, (step.get("size_from_nothing") if from_nothing else None) or step["size"])
-            for step in steps or ()
-        ]
-        timed = [
-            {"name": step["name"], "kind": step["kind"], "wall_s": _seconds(step, size, rates, known)}
-            for step, size in sizes
-            if size
-        ]
-        return _total(None if steps is None else timed, name, phase, devices, usd_per_hour)
+    def total(steps: Sequence[Row] | None, name: str, phase: str) -> dict[str, Any]:
+        return _total(steps, name, phase, devices, usd_per_hour)
 
-    merged = [step for step in every if route(step) == "merged"]
-    everything = _retraining(every, retraining)
-    totals = [
-        total(merged, "merged", "setup", from_nothing=True),
-        total(everything, "combined", "setup", from_nothing=True),
-    ]
+    everything = _retraining(every, rates, retraining)
+    totals = [total(first, "merged", "setup"), total(everything, "combined", "setup")]
     if phase != "setup":
-        todo = [step for step in every if step["status"] == "run"]
-        totals.append(total([step for step in todo if route(step) == "merged"], "merged", phase))
-        totals.append(total(everything, "combined", phase, from_nothing=True))
-        if on := [step for step in todo if route(step) == "continued"]:
-            totals.append(total(on, "continued", phase))
+        totals += [total(todo["merged"], "merged", phase), {**totals[1], "phase": phase}]
+        if todo["continued"]:
+            totals.append(total(todo["continued"], "continued", phase))
     return {"steps": rows, "totals": totals, "warnings": list(warnings), "phase": phase, "devices": devices}
 
 
-def _seconds(step: Row, size: float | None, rates: Rates, known: Mapping[str, float]) -> float | None:
-    return known.get(step["name"]) or rates.seconds(step["kind"], size, step["name"])
-
-
-def _retraining(steps: Sequence[Row], retraining: Prediction | None) -> list[Row] | None:
-    """The steps of retraining everything: those of the project, or what they would be if it had them.
+def _retraining(steps: Sequence[Row], rates: Rates, retraining: Prediction | None) -> list[Row] | None:
+    """What retraining everything takes, with the project's steps or what they would be if it had them.
 
     None where the project has none and nothing is known of their time.
     """
-    training = [step for step in steps if step["name"] == COMBINED]
-    if not training and retraining is None:
+    training = next((step for step in steps if step["name"] == COMBINED), None)
+    if retraining is not None:
+        took: float | None = retraining.wall_s
+    elif training is not None:
+        took = rates.seconds("adapter", training["size"], COMBINED)
+    else:
         return None
-    size = retraining.tokens if retraining else None
-    return [*(training or [{"name": COMBINED, "kind": "adapter", "size": size}]), *evaluation(steps)]
+    evaluated = [
+        {
+            "name": step["name"],
+            "kind": step["kind"],
+            "wall_s": rates.seconds(step["kind"], step["size"], step["name"]),
+        }
+        for step in evaluation(steps)
+        if step["size"]
+    ]
+    return [{"name": COMBINED, "kind": "adapter", "wall_s": took}, *evaluated]
 
 
 def _total(

@@ -51,13 +51,14 @@ def csv_text(rows: Iterable[CostRow]) -> str:
 def rows_since(rows: Sequence[CostRow], since: str | None) -> list[CostRow]:
     """The cost rows of the runs since a date, a run's id, or a run's number in the table of costs.
 
-    A run that was stopped stays with the one that went on from it.
+    A run that was stopped stays with the one that went on from it. Each row gets `number`, its run's in that table
+    (null where it has no place there), so that what is chosen from is numbered as the whole.
     Args:
         since: "2026-11-21" or "2026-11-21T16:00" (UTC where no zone is given), an id, a number from 1; None for
             all of them.
     Raises InputError when it is none of these.
     """
-    return [row for _, group in _since(rows, since) for row in group]
+    return [{**row, "number": number} for number, group in _since(rows, since) for row in group]
 
 
 def _since(rows: Sequence[CostRow], since: str | None) -> list[tuple[int | None, list[CostRow]]]:
@@ -65,7 +66,8 @@ def _since(rows: Sequence[CostRow], since: str | None) -> list[tuple[int | None,
     numbered: list[tuple[int | None, list[CostRow]]] = []
     number = 0
     for group in _tasks(rows):
-        number += _tells(group)
+        if _tells(group):
+            number = group[0].get("number", number + 1)
         numbered.append((number if _tells(group) else None, group))
     if since is None:
         return numbered

@@ -70,10 +70,11 @@ class _Known:
     rates: Rates
     adapters: Mapping[str, Row]
     combined: Row | None
+    epochs: float
 
     def language(self, name: str) -> Language:
-        """One of those there are, or a new one: no rows yet, and as many epochs as the first has."""
-        return self.languages.get(name) or Language(0, 0, next(iter(self.languages.values())).epochs)
+        """One of those there are, or a new one, which has no rows yet."""
+        return self.languages.get(name) or Language(0, 0, self.epochs)
 
     def characters_per_row(self, name: str) -> float:
         """Of a language without rows the mean of the others."""
@@ -94,8 +95,9 @@ class _Known:
     def retraining_s(self, added: Mapping[str, float]) -> float | None:
         """Time to train one adapter on all rows, with characters added by language."""
         names = {**dict.fromkeys(self.languages), **dict.fromkeys(added)}
-        all_of = {name: self.language(name) for name in names}
-        sizes = {name: (one.characters + added.get(name, 0.0)) * one.epochs for name, one in all_of.items()}
+        sizes = {
+            name: (self.language(name).characters + added.get(name, 0.0)) * self.epochs for name in names
+        }
         found = predicted_training(sizes, adapters=self.adapters, combined=self.combined)
         return found.wall_s if found else None
 
@@ -143,6 +145,7 @@ def what_if(
     rates: Rates,
     adapters: Mapping[str, Row],
     combined: Row | None,
+    epochs: float,
     devices: Sequence[int],
     usd_per_hour: float | None,
 ) -> dict[str, Any]:
@@ -151,13 +154,14 @@ def what_if(
     Args:
         added: training rows to be added, by language; one that is not among `languages` is new, and has the mean
             characters a row, the mean rates and the mean test rows. Empty: only the break-even is answered.
-        languages: those there are, at least one.
+        languages: those there are, where they are trained here.
         steps: name, kind and size of the plan's steps and of those that wait for the selection.
         rates: what steps took.
         adapters, combined: costs of the newest trainings, as for `predicted_training`.
+        epochs: of the combined training, and of a new language's.
         devices: numbers of devices to answer for.
     """
-    known = _Known(languages, steps, rates, adapters, combined)
+    known = _Known(languages, steps, rates, adapters, combined, epochs)
     growth = {name: rows * known.characters_per_row(name) for name, rows in added.items()}
     seconds = {
         name: known.training_s(name, known.language(name).size(characters))
@@ -208,7 +212,7 @@ def _training(name: str, seconds: float | None) -> Row:
 
 def _redone(work: _Work, *, changed: Iterable[str], new: Sequence[str], of: int) -> list[Row]:
     """What the merged route does beside training; merges of more languages take as much longer."""
-    grown = (of + len(new)) / of
+    grown = 1.0 + len(new) / max(of, 1)
     return [
         *({**row, "wall_s": None if row["wall_s"] is None else row["wall_s"] * grown} for row in work.shared),
         *(row for rows in work.answered.values() for row in rows),
@@ -402,7 +406,7 @@ def _evens(even: Row) -> list[str]:
     """Up to how many languages it pays, in device time and in wall clock."""
     if even["device_time"] is None:
         return ["Up to how many languages it pays is not known: not enough was measured in this store yet."]
-    growing = f", each by {even['rows']:,.0f} rows" if even["rows"] else ""
+    growing = f" (each growing by {even['rows']:,.0f} rows)" if even["rows"] else ""
     most, of = even["device_time"], even["of"]
     everyone = counted(of, "language")
     if most == 0:

@@ -85,7 +85,10 @@ def difference(row: Mapping[str, Any]) -> str:
 
 
 def p_value(p: float | None) -> str:
-    return "?" if p is None else f"{p:.3f}"
+    """Three decimals; no p is said to be 0."""
+    if p is None:
+        return "?"
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def with_interval(row: Mapping[str, Any] | None) -> str:

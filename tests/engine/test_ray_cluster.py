@@ -1,0 +1,180 @@
+"""Clusters that begin and end: started here, not there at all, and three nodes of which one is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ray_toys import marked, parent
+from small_project import settings, write_config, write_language
+from toys import ENV, HERE, Heard, alive, do, lines, step, wait_for
+
+from sabir.config import load_config
+from sabir.engine.backends import ray as ray_backend
+from sabir.engine.backends.local import LocalBackend, cpu_slots
+from sabir.engine.backends.ray import RayBackend
+from sabir.engine.store import Store
+from sabir.errors import InputError
+from sabir.facts import gather
+from sabir.lock import Lock
+from sabir.plan import plan
+
+pytestmark = pytest.mark.ray
+
+
+def made(address, store, *, env=ENV, workers=1, **rest):
+    log = store.path / "server.txt"
+    return RayBackend(
+        address, workers=workers, device="cpu", env=env, store_path=store.path, log=log, **rest
+    )
+
+
+def result_of(store, step):
+    return store.record(step.fingerprint)["result"]
+
+
+# --- one that is started here ----------------------------------------------------------------------------
+
+
+def test_a_cluster_of_its_own_whatever_ray_address_says_and_nothing_is_left_of_it(store, monkeypatch):
+    import ray
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("MARK", mark := uuid.uuid4().hex)
+    before = signal.getsignal(signal.SIGTERM)
+    backend = made(None, store)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert any("raylet" in Path(f"/proc/{pid}/cmdline").read_text() for pid in marked(mark))
+    assert do([step("a")], store, backend).ran == ["a"]
+    wait_for(lambda: not marked(mark))
+    assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert list((store.path / "cache").iterdir()) == []  # of the look at the store
+
+
+COORDINATOR = """
+import sys
+from toys import do, step
+from sabir.engine.store import Store
+from test_ray_cluster import made
+
+store = Store(sys.argv[1])
+do([step("a", "slow", args={"diary": sys.argv[2]})], store, made(None, store))
+"""
+
+
+def test_all_of_it_dies_when_the_coordinator_is_killed(store, diary):
+    mark = uuid.uuid4().hex
+    tests = str(HERE.parent)
+    coordinator = subprocess.Popen(
+        [sys.executable, "-c", COORDINATOR, store.path, diary],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), tests]), "MARK": mark},
+    )
+    try:
+        wait_for(lambda: lines(diary), 60)
+    finally:
+        coordinator.kill()
+        coordinator.wait()
+    wait_for(lambda: not marked(mark), 60)
+
+
+# --- one that is not there -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:10001"])
+def test_a_cluster_that_is_not_there_is_said_in_a_sentence(address, store, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where auto looks first
+    monkeypatch.setattr(ray_backend, "ANSWER_S", 3.0)
+    with pytest.raises(InputError) as caught:
+        made(address, store)
+    assert (caught.value.where, caught.value.message) == (
+        "run.address",
+        f"no Ray cluster answers at '{address}'.",
+    )
+    assert not store.path.exists()
+
+
+def test_without_ray_the_command_that_installs_it_is_said(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"Ray is not installed. Run: pip install 'sabir\[ray\]'"):
+        made(None, store)
+
+
+# --- three nodes -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_nodes(monkeypatch):
+    """A head without cores, and three nodes with one each, all on this machine; this process is no part."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(3):
+            cluster.add_node(num_cpus=1, wait=False)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def training(tmp_path):
+    """The steps of one adapter of the embedded base, with checkpoints as often as can be."""
+    write_language(tmp_path, "de", train=320)
+    config = load_config(write_config(tmp_path, settings(["de"], baseline="none", merges={})))
+    facts = gather(config, Lock(), {}, with_base=True, store=Store(tmp_path / "unused"))
+    graph = plan(config, facts, selection=None, stale=None).graph
+    adapter = graph["adapter/de"]
+    return [graph["data/de"], replace(adapter, args={**adapter.args, "checkpoint_every_s": 0.0})]
+
+
+def files(store, fingerprint):
+    folder = store.folder(fingerprint)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "record.json"}
+
+
+class Loses(Heard):
+    """Takes the node away that runs the training, once there is a checkpoint."""
+
+    def __init__(self, cluster, store):
+        super().__init__()
+        self.cluster, self.store, self.lost = cluster, store, []
+
+    def progress(self, step, event):
+        super().progress(step, event)
+        if not self.lost and list(self.store.path.glob("partial/*/checkpoints/checkpoint-*")):
+            (log,) = self.store.path.glob("server-*.txt")
+            raylet = parent(int(log.stem.rpartition("-")[2]))
+            (node,) = [
+                node
+                for node in self.cluster.worker_nodes
+                if node.all_processes["raylet"][0].process.pid == raylet
+            ]
+            self.lost.append(event["done"])
+            self.cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_training_whose_node_is_lost_goes_on_elsewhere_from_its_checkpoint_to_the_same_bytes(
+    three_nodes, tmp_path
+):
+    steps = training(tmp_path)
+    alone = Store(tmp_path / "alone")
+    do(steps, alone, LocalBackend(cpu_slots(1, 1), env={}, log=alone.path / "server.txt"))
+    store = Store(tmp_path / "store")
+    heard = Loses(three_nodes, store)
+    result = do(steps, store, made(three_nodes.address, store, env={}), listener=heard)
+    assert (result.ran, result.failed) == (["data/de", "adapter/de"], {})
+    assert heard.said.count("start adapter/de") == 2
+    (fingerprint,) = store.fingerprints() - {steps[0].name} & {
+        record["fingerprint"] for record in store.records() if record["kind"] == "adapter"
+    }
+    assert files(store, fingerprint) == files(alone, fingerprint)
+    print(heard.said)
+    assert three_nodes.remaining_processes_alive()
