@@ -308,7 +308,7 @@ def test_what_if_answers_before_the_data_exist(story):
     assert {row["language"] for row in document["languages"]} == {"de", "pt"}
     alone = [row for row in document["estimates"] if row["devices"] == 1]
     assert {row["route"] for row in alone} == {"merged", "combined"}
-    assert all(row["device_s"] > 0 and row["usd"] > 0 for row in alone)
+    assert all(row["estimated_device_s"] > 0 and row["estimated_usd"] > 0 for row in alone)
     assert document["break_even"]
     for added in ({"?": 5}, {"de": 0}):
         with pytest.raises(InputError, match="--what-if"):

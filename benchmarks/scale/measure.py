@@ -22,32 +22,35 @@ from project import finish, write_project, write_rows
 from sabir import Project
 
 TIMED = """
-import time
+import os, time
 {setup}
-started = time.perf_counter()
+started, before = time.perf_counter(), os.times()
 {call}
-print(time.perf_counter() - started)
+wall, after = time.perf_counter() - started, os.times()
+print(wall, sum(after[:4]) - sum(before[:4]))
 """
-STORE = "from sabir.engine.store import Store; store = Store({path!r})"
+COMMAND = "subprocess.run([sys.executable, '-m', 'sabir', *{words!r}], check=True, stdout=subprocess.PIPE)"
+STORE = "from sabir.engine.store import Store; from sabir.engine import care; store = Store({path!r})"
+
+Took = tuple[float, float]  # wall clock and time of the processor, in seconds
 
 
-def command(*words: str) -> float:
-    """Wall time of one `sabir` command, the interpreter's start in it."""
-    code = TIMED.format(
-        setup="import subprocess, sys",
-        call=f"subprocess.run([sys.executable, '-m', 'sabir', *{words!r}], check=True, stdout=subprocess.PIPE)",
-    )
-    return in_a_process(code)
+def command(*words: str) -> Took:
+    """What one `sabir` command takes, the interpreter's start in it."""
+    return in_a_process(TIMED.format(setup="import subprocess, sys", call=COMMAND.format(words=words)))
 
 
-def in_a_process(code: str) -> float:
-    """The number that a fresh interpreter prints."""
+def in_a_process(code: str) -> Took:
+    """The two numbers that a fresh interpreter prints."""
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return float(done.stdout)
+    wall, cpu = done.stdout.split()
+    return float(wall), float(cpu)
 
 
-def row(name: str, times: Sequence[float], reach: float | None = None) -> None:
-    print(f"{name:<52}{min(times):>8.3f}{statistics.median(times):>8.3f}{reach or '':>8}", flush=True)
+def row(name: str, took: Sequence[Took], reach: float | None = None) -> None:
+    walls, cpus = zip(*took, strict=True)
+    columns = f"{min(walls):>8.3f}{statistics.median(walls):>8.3f}{min(cpus):>8.3f}{reach or '':>8}"
+    print(f"{name:<52}{columns}", flush=True)
 
 
 def plans(folder: Path, languages: int, recipes: int, repeats: int) -> None:
@@ -79,7 +82,7 @@ def listings(folder: Path, languages: int, recipes: int, steps: int, repeats: in
         f"what {count:,} steps stand on (gc)": "care.closure(store, store.fingerprints())",
     }
     for name, call in calls.items():
-        code = TIMED.format(setup=f"{setup}\nfrom sabir.engine import care", call=call)
+        code = TIMED.format(setup=setup, call=call)
         row(name, [in_a_process(code) for _ in range(repeats)], 1.0)
 
 
@@ -90,7 +93,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
-    print(f"{given.languages} languages, {given.recipes} merges{'min':>34}{'median':>8}{'reach':>8}")
+    title = f"{given.languages} languages, {given.recipes} merges"
+    print(f"{title:<52}{'min':>8}{'median':>8}{'cpu':>8}{'reach':>8}")
     with tempfile.TemporaryDirectory() as name:
         plans(Path(name) / "plans", given.languages, given.recipes, given.repeats)
         listings(Path(name) / "listings", given.languages, given.recipes, given.steps, given.repeats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -27,6 +28,15 @@ def marked(mark: str) -> list[int]:
             if mark.encode() in text and alive(int(folder.name)):
                 found.append(int(folder.name))
     return found
+
+
+def printing_to(log: Path) -> int:
+    """The process whose standard output goes to this file."""
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and os.readlink(folder / "fd" / "1") == str(log):
+                return int(folder.name)
+    raise AssertionError(f"nobody prints to {log}")
 
 
 def ray_worker_dies(works: Sequence[Work]) -> Outcomes:

@@ -394,6 +394,23 @@ def test_a_step_that_was_finished_since_the_plan_is_not_made_again(store, diary)
     assert (store.folder(a) / "out.txt").read_text() == "made by another"
 
 
+def test_a_job_leaves_out_what_a_dying_process_finished_before_it_began(store, diary):
+    steps = [step(n, "together", batch="b", args={"diary": str(diary)}) for n in "ab"]
+    a = Graph(steps).fingerprints["a"]
+
+    class Late(InlineBackend):
+        def submit(self, job_file, slot, preload):
+            commit(store, a)
+            return super().submit(job_file, slot, preload)
+
+    assert sorted(do(steps, store, Late()).ran) == ["a", "b"]
+    assert lines(diary) == ["b"]
+    store.discard(store.folder(a))
+    do([step("a", "wrong", args={"diary": str(diary), "error": "value"})], store, Late(), run_id="again")
+    assert lines(diary) == ["b"]
+    assert not (store.path / "jobs" / "again" / "0000" / "error.json").exists()
+
+
 def test_two_names_of_one_step_that_another_run_makes_are_both_done(store):
     steps = [step(n, settings={"same": 1}) for n in "ab"]
     a = Graph(steps).fingerprints["a"]

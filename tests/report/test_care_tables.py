@@ -53,14 +53,26 @@ COPY = {
 
 
 def test_forgotten_rows_are_named_with_what_still_holds_them():
-    table = copies({"rows": [ROW], "copies": [COPY, {**COPY, "release": "2"}], "purged": False})
+    made = {**COPY, "what": "made of it"}
+    document = {
+        "rows": [ROW],
+        "copies": [
+            {**made, "name": "scores/base/de/test", "fingerprint": "a" * 64},
+            {**made, "name": "scores/base/fr/test", "fingerprint": "b" * 64},
+            {**made, "name": "merged/ties", "release": "2"},
+            COPY,
+        ],
+        "purged": False,
+    }
+    table = copies(document)
     assert table.rows == (
-        ("trained on it", "adapter/de", "ffffffffffff", "", "/store/steps/f"),
-        ("trained on it", "adapter/de", "ffffffffffff", "2", "/store/steps/f"),
+        ("trained on it", "adapter/de", "1", "", "ffffffffffff"),
+        ("made of it", "merged/ties", "1", "2", "ffffffffffff"),
+        ("made of it", "scores", "2", "", "aaaaaaaaaaaa, bbbbbbbbbbbb"),
     )
     assert table.notes == (
         "Forgotten: de train r17 (data/de.jsonl, line 412).",
-        "2 old copies in the store; --purge deletes them.",
+        "4 old copies in the store; --purge deletes them.",
         "Release 2 would be lost with them.",
     )
 

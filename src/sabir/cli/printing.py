@@ -71,7 +71,8 @@ def print_table(table: Table | None) -> None:
             *(Text(cell, style="bold green" if (i, j) in table.strong else "") for j, cell in enumerate(row))
         )
     with console.capture() as captured:
-        console.print(drawn)
+        if table.rows:
+            console.print(drawn)
         for note in table.notes:
             console.print(Text(note))
     say("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")

@@ -47,7 +47,7 @@ class Store:
         """Raises StoreError when this store was written by a newer sabir, in a layout unknown here."""
         path = self.path / "format.json"
         try:
-            found = read_json(path, "the format of this store", "Point run.store at another folder.")
+            found = read_json(path, "the format of this store", "Delete that file if no newer sabir uses this store.")
         except (FileNotFoundError, NotADirectoryError):
             return
         if found.get("format") not in range(1, FORMAT + 1):

@@ -107,6 +107,7 @@ def supposed(
         combined=combined,
         devices=devices,
         usd_per_hour=standing.config.prices.usd_per_hour,
+        epochs=standing.config.lora.epochs,
     )
 
 

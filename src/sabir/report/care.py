@@ -11,6 +11,7 @@ from sabir.report.words import counted, listed, size
 Row = Mapping[str, Any]
 
 MOST_NAMES = 4
+MADE = "made of it"
 
 
 def junk(document: Document) -> Table:
@@ -55,9 +56,20 @@ def damaged(document: Document) -> Table:
 
 def copies(document: Document) -> Table:
     """Where rows that are to be forgotten were found, and which results in the store still hold them."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in document["copies"]:  # rows and adapters by name, what was made of them by kind
+        family = row["name"].partition("/")[0]
+        of_its_own = row["what"] != MADE or family == "merged"
+        found.setdefault((row["what"], row["name"] if of_its_own else family), []).append(row)
     rows = tuple(
-        (row["what"], row["name"], row["fingerprint"][:12], row["release"] or "", str(row["path"]))
-        for row in document["copies"]
+        (
+            what,
+            name,
+            f"{len(group):,}",
+            ", ".join(sorted({row["release"] for row in group if row["release"]})),
+            listed([row["fingerprint"][:12] for row in group], MOST_NAMES),
+        )
+        for (what, name), group in sorted(found.items(), key=lambda each: (each[0][0] == MADE, each[0]))
     )
     places = [f"{row['language']} {row['split']} {row['id']} ({row['place']})" for row in document["rows"]]
     notes = [f"Forgotten: {listed(places, MOST_NAMES, '; ')}."] if places else []
@@ -65,12 +77,13 @@ def copies(document: Document) -> Table:
     if not rows:
         notes.append("Nothing in the store holds a forgotten row.")
     elif document["purged"]:
-        notes.append(f"{counted(len(rows), 'copy', 'copies')} purged.")
+        notes.append(f"{counted(len(document['copies']), 'copy', 'copies')} purged.")
     else:
-        notes.append(f"{counted(len(rows), 'old copy', 'old copies')} in the store; --purge deletes them.")
+        old = counted(len(document["copies"]), "old copy", "old copies")
+        notes.append(f"{old} in the store; --purge deletes them.")
     if releases:
         verb = "can no longer be gone back to" if document["purged"] else "would be lost with them"
         notes.append(f"Release {listed(releases, MOST_NAMES)} {verb}.")
     return Table(
-        "Copies in the store", ("what", "name", "fingerprint", "release", "where"), rows, tuple(notes)
+        "Copies in the store", ("what", "step", "how many", "release", "fingerprints"), rows, tuple(notes)
     )
