@@ -3,7 +3,8 @@
     python benchmarks/scale/measure.py [--languages 100] [--recipes 50] [--steps 10000] [--repeats 5]
 
 Whole processes for the commands, from the start of the interpreter to the last byte printed; calls in a fresh process
-for what reads the store. Prints the minimum and median of each in seconds, beside the reach that was set.
+for what reads the store. Prints the minimum and median of each in seconds, the least time of the processor (which other
+programs on the machine disturb less), and the reach that was set.
 """
 
 from __future__ import annotations

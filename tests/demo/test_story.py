@@ -24,7 +24,7 @@ def test_the_demo_tells_its_story_and_reuses_what_did_not_change(tmp_path, monke
         workers=2,
     )
     titles = [title for title, _, _ in scenes if title]
-    assert [title.partition(":")[0] for title in titles] == ["Act 1", "Act 2", "Act 3"]
+    assert [title.partition(":")[0] for title in titles] == ["Act 1", "Act 2", "Act 3", "Act 4"]
     first, second = (document for _, _, document in scenes if document is not None)
     trained = {
         step["name"] for step in second["steps"] if step["kind"] == "adapter" and step["status"] == "run"
@@ -33,6 +33,10 @@ def test_the_demo_tells_its_story_and_reuses_what_did_not_change(tmp_path, monke
     assert first["run"]["phase"] == "setup"
     assert second["run"] | {"id": None} == {"id": None, "phase": "update", "languages_changed": ["de"]}
     assert {row["measured"] for row in second["costs"] if row["run"] == second["run"]["id"]} == {True, False}
+    texts = "\n".join(text for _, text, _ in scenes)
+    assert "sabir promote: release 1 is in use. Verdict: pass; there is no release yet" in texts
+    assert "release 2" in texts, "in use, or not promoted and why"
+    assert {row["b"] for row in second["changes"]} == {"release/1"}
     assert not [
         step for step in Project(tmp_path / "demo" / story.NAME).plan()["steps"] if step["status"] == "run"
     ]

@@ -57,27 +57,42 @@ def test_a_cluster_of_its_own_whatever_ray_address_says_and_nothing_is_left_of_i
 
 COORDINATOR = """
 import sys
+from dataclasses import replace
 from toys import do, step
 from sabir.engine.store import Store
 from test_ray_cluster import made
 
 store = Store(sys.argv[1])
-do([step("a", "slow", args={"diary": sys.argv[2]})], store, made(None, store))
+dies = replace(step("a", args={"diary": sys.argv[2]}), run="ray_toys:ray_worker_dies")
+do([dies, step("b", "slow", args={"diary": sys.argv[2], "seconds": float(sys.argv[3])})], store, made(None, store))
 """
+
+
+def coordinator(store, diary, seconds, **rest):
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    return subprocess.Popen(
+        [sys.executable, "-c", COORDINATOR, store.path, diary, str(seconds)],
+        env={**os.environ, "PYTHONPATH": path, **rest},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_ray_writes_nothing_where_the_progress_is_shown_even_when_a_worker_is_lost(store, diary):
+    said, _ = coordinator(store, diary, 2).communicate(timeout=120)
+    assert len(lines(diary)) == 3  # two tries, and one step after
+    assert said == ""
 
 
 def test_all_of_it_dies_when_the_coordinator_is_killed(store, diary):
     mark = uuid.uuid4().hex
-    tests = str(HERE.parent)
-    coordinator = subprocess.Popen(
-        [sys.executable, "-c", COORDINATOR, store.path, diary],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), tests]), "MARK": mark},
-    )
+    ours = coordinator(store, diary, 60, MARK=mark)
     try:
-        wait_for(lambda: lines(diary), 60)
+        wait_for(lambda: len(lines(diary)) == 3, 60)
     finally:
-        coordinator.kill()
-        coordinator.wait()
+        ours.kill()
+        ours.communicate()
     agents = "Agent"  # Ray's own, which end when they have looked for the rest of it for a minute
     wait_for(lambda: all(agents in Path(f"/proc/{pid}/cmdline").read_text() for pid in marked(mark)))
 

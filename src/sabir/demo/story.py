@@ -10,7 +10,7 @@ from typing import Any
 
 from sabir.demo.texts import LABELS, LANGUAGES, Message, splits, update_messages
 from sabir.engine.run import Listener
-from sabir.errors import InputError
+from sabir.errors import GateNotMet, InputError
 from sabir.project import Project
 from sabir.report.words import duration
 
@@ -91,7 +91,8 @@ def play(folder: Path, *, show: Show, listener: Listener, workers: int | None = 
         "",
         "A merge of five adapters on a base of 3 million parameters loses much of what each knows: that is what "
         "the table says, and the price of a demo without a GPU. On bases of billions the published merges are on "
-        "par with the combined adapter; your own numbers will stand in this place.",
+        "par with the combined adapter; your own numbers will stand in this place.\n\n"
+        f"{_promoted(config)}",
         None,
     )
     path = add_german(folder)
@@ -106,14 +107,33 @@ def play(folder: Path, *, show: Show, listener: Listener, workers: int | None = 
     )
     second = project.run(workers=workers, listener=listener)
     show("", _what_german_gained(first, second), second)
-    show("Act 3: what it cost", _bill(second), None)
+    show(
+        "Act 3: may it replace what is in use?",
+        f"The gate holds it against release 1 on the same test messages, language by language.\n{_promoted(config)}\n"
+        f"A way back takes no computing: sabir rollback {config}",
+        None,
+    )
+    show("Act 4: what it cost", _bill(second), None)
     show(
         "",
         f"All of it took {duration(time.perf_counter() - clock)}. Go on:\n"
         f"  sabir show {config} --scores\n"
+        f"  sabir releases {config}\n"
         f'  sabir predict {config} "My parcel has not arrived yet."\n'
         f"  change something in {config}, then sabir plan {config}",
         None,
+    )
+
+
+def _promoted(config: Path) -> str:
+    """What `sabir promote` says of the selected merge: a release, or why not."""
+    try:
+        document = Project(config).promote()
+    except GateNotMet as refused:
+        return str(refused)
+    reasons = "; ".join(document["reasons"])
+    return (
+        f"sabir promote: release {document['release']} is in use. Verdict: {document['verdict']}; {reasons}."
     )
 
 

@@ -33,6 +33,10 @@ LOOK_S = 60.0  # a node may have to start a process first
 END_S = 5.0  # for a killed job to be gone
 STOPPED = 130
 OBJECTS_BYTES = 80 * 2**20  # Ray's minimum: nothing but exit codes goes through its own store
+QUIET = {  # read by Ray when it is imported
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # else news of lost workers go to our standard output
+}
 CONNECT = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
 
 
@@ -306,7 +310,7 @@ class _Connection:
     """This process's connection to Ray, and what of it is ours to end."""
 
     def __init__(self, address: str | None, *, workers: int | None, cpus: int | None, device: str):
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.update(QUIET)
         try:
             import ray
         except ImportError as error:
