@@ -13,6 +13,7 @@ from sabir.errors import InputError
 from sabir.facts import Facts
 from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported
 from sabir.lora.files import Adapter, open_adapter
+from sabir.lora.tokenizer import vocabulary_difference
 from sabir.work.bases import EMBEDDED, is_hub_name, max_positions
 from sabir.work.prepare import Summary
 from sabir.work.sources import SHOWN
@@ -41,6 +42,7 @@ def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int, to_fo
         errors += _lengths(config, facts, facts.base_folder)
         errors += _targets(config, shapes)
         errors += _adapters(config, facts, shapes)
+        errors += _incumbent(config, facts.base_folder, shapes)
         errors += _disk(config, facts.base_folder, shapes, to_train, to_merge, to_fold)
     return Findings(tuple(errors), tuple(_warnings(config, facts)))
 
@@ -71,7 +73,7 @@ def _baseline(config: Config, facts: Facts) -> list[InputError]:
     if config.baseline == "none" or len(facts.adapters) < len(config.languages):
         return []
     fix = "Write baseline: none, or give a language train: rows."
-    return [InputError("baseline", "is combined, and no language has training rows.", fix)]
+    return [InputError("baseline", f"is {config.baseline}, and no language has training rows.", fix)]
 
 
 def _searches(config: Config) -> list[InputError]:
@@ -96,7 +98,7 @@ def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
         (f"data.{language}: lora.max_length", settings.lora.max_length, [language])
         for language, settings in config.languages.items()
     ]
-    if config.baseline == "combined":  # trained on everybody's rows, at the common length
+    if config.baseline != "none":  # trained on everybody's rows, at the common length
         lengths.append(("lora.max_length", config.lora.max_length, list(config.languages)))
     for where, length, languages in lengths:
         if limit is not None and length > limit:
@@ -225,6 +227,22 @@ def _adapters(config: Config, facts: Facts, shapes: dict[str, tuple[int, int]]) 
     return errors
 
 
+def _incumbent(config: Config, base: Path, shapes: dict[str, tuple[int, int]]) -> list[InputError]:
+    """The model in use before sabir: an adapter of this base, or a model that reads text as the base does."""
+    path, where = config.gate.incumbent, "gate.incumbent"
+    if path is None:
+        return []
+    try:
+        if (path / "adapter_config.json").is_file():
+            check_fits(open_adapter(path), shapes, where=where)
+        elif difference := vocabulary_difference(base, path):
+            fix = "It is asked with the base's tokenizer: name a model with the same one."
+            return [InputError(where, difference, fix)]
+    except InputError as error:
+        return list(error.problems())  # type: ignore[arg-type]
+    return []
+
+
 def _check_base(adapter: Adapter, config: Config, *, where: str) -> None:
     """Refuse an adapter that names another base on the hub. What a folder's name is worth, nobody knows."""
     named, ours = adapter.base_model, config.base.partition("@")[0]
@@ -287,7 +305,7 @@ def _warnings(config: Config, facts: Facts) -> list[str]:
     found = [
         f"merges.{merge.name}: {sentence}" for merge in config.merges.values() for sentence in _simpler(merge)
     ]
-    if config.baseline == "combined" and facts.adapters:
+    if config.baseline != "none" and facts.adapters:
         names = ", ".join(facts.adapters)
         found.append(
             f"baseline: no training rows are given for {names} (an adapter is), so the combined adapter is "

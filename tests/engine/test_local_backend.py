@@ -6,18 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import wait
-from pathlib import Path
 
 import pytest
-from toys import ENV, HERE, Heard, alive, do, lines, local, step, wait_for
+from toys import ENV, HERE, Heard, alive, do, lines, local, looked_at, step, wait_for
+from witness import parent, press_when
 
 from sabir.engine.backends.local import LocalBackend, cpu_slots, gpu_slots
-from sabir.engine.run import _Loop, run
+from sabir.engine.leases import Owner, leases
+from sabir.engine.run import TRIES, _Loop, run
 from sabir.engine.steps import Graph
-from sabir.engine.why import assess
 
 
 def result_of(store, made):
@@ -79,16 +78,16 @@ def test_no_server_is_started_before_a_job_needs_it(store, tmp_path):
 # --- deaths ----------------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_is_killed_is_tried_once_more(store, diary):
+def test_a_worker_that_is_killed_is_tried_again(store, diary):
     result = do([step("a", "die", args={"diary": str(diary), "deaths": 1})], store, local(store))
     assert result.ran == ["a"]
     assert lines(diary) == ["tried"] * 2
 
 
-def test_a_worker_that_is_killed_twice_fails_with_the_signal_named(store, diary):
+def test_a_worker_that_is_killed_each_time_fails_with_the_signal_named(store, diary):
     result = do([step("a", "die", args={"diary": str(diary), "deaths": 9})], store, local(store))
     assert result.failed["a"].message == "its process was killed by signal SIGKILL."
-    assert lines(diary) == ["tried"] * 2
+    assert lines(diary) == ["tried"] * TRIES
 
 
 def test_an_exception_is_not_tried_again(store, diary):
@@ -97,11 +96,11 @@ def test_an_exception_is_not_tried_again(store, diary):
     assert lines(diary) == ["tried"]
 
 
-def test_a_killed_server_is_replaced_once_and_then_the_run_fails_instead_of_hanging(store, diary):
+def test_a_killed_server_is_replaced_and_in_the_end_the_run_fails_instead_of_hanging(store, diary):
     steps = [step("a", "killed_server", args={"diary": str(diary)}), step("b", priority=1)]
     result = do(steps, store, local(store))
     assert result.failed["a"].message == "its process was killed by signal SIGKILL."
-    assert lines(diary) == ["tried"] * 2
+    assert lines(diary) == ["tried"] * TRIES
     assert result.ran == ["b"]
 
 
@@ -120,8 +119,7 @@ def test_a_server_that_cannot_import_fails_its_jobs_with_a_sentence(store, prelo
 
 def test_a_job_for_a_server_that_died_while_idle_runs_on_another(store):
     backend = local(store)
-    graph = Graph([step("a")])
-    assert do_open(graph, store, backend).ran == ["a"]
+    assert do_open(Graph([step("a")]), store, backend).ran == ["a"]
     (server,) = backend._servers.values()
     server._process.kill()
     wait_for(lambda: server.killed)
@@ -130,28 +128,13 @@ def test_a_job_for_a_server_that_died_while_idle_runs_on_another(store):
 
 def do_open(graph, store, backend):
     """Run, and leave the backend open."""
-    return run(graph, assess(graph, store, {}), store, backend, run_id="open", listener=Heard())
+    with Owner(store, "open") as owner:
+        return run(
+            graph, looked_at(graph, store), store, backend, run_id="open", listener=Heard(), owner=owner
+        )
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------
-
-
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-
-
-def press_when(condition, *, times=1):
-    """Send this process SIGINT, as the terminal does, once the condition holds."""
-
-    def press():
-        wait_for(condition)
-        for _ in range(times):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.5)
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    return thread
 
 
 def test_one_interrupt_lets_jobs_save_and_the_next_run_goes_on(store, diary):
@@ -197,12 +180,11 @@ from sabir.engine.store import Store
 
 store = Store(sys.argv[1])
 steps = [step(name, "stubborn", args={"diary": sys.argv[2] + name}) for name in "ab"]
-with store.lock():
-    do(steps, store, local(store, workers=2))
+do(steps, store, local(store, workers=2))
 """
 
 
-def test_workers_die_when_the_coordinator_is_killed_and_the_store_is_free(store, tmp_path):
+def test_workers_die_when_the_coordinator_is_killed_and_its_steps_are_free(store, tmp_path):
     diaries = [tmp_path / f"diary{name}" for name in "ab"]
     coordinator = subprocess.Popen(
         [sys.executable, "-c", COORDINATOR, store.path, tmp_path / "diary"],
@@ -218,17 +200,42 @@ def test_workers_die_when_the_coordinator_is_killed_and_the_store_is_free(store,
         coordinator.kill()
         coordinator.wait()
     wait_for(lambda: not any(alive(pid) for pid in [*pids, *servers]))
-    with store.lock():
-        pass
+    with Owner(store, "next") as owner:
+        assert [owner.take(what) for what in leases(store)] == [True, True]
+
+
+IMPORTER = """
+import sys
+from toys import do, local, step
+from sabir.engine.store import Store
+
+store = Store(sys.argv[1])
+do([step("a", preload="toys_preload")], store, local(store))
+"""
+
+
+def test_a_server_in_the_middle_of_an_import_dies_with_the_coordinator(store, tmp_path):
+    imports = tmp_path / "imports"
+    coordinator = subprocess.Popen(
+        [sys.executable, "-c", IMPORTER, store.path],
+        env={**os.environ, "PYTHONPATH": str(HERE), "IMPORTS": str(imports), "IMPORT_S": "60"},
+    )
+    try:
+        (server,) = map(int, wait_for(lambda: lines(imports)))
+    finally:
+        coordinator.kill()
+        coordinator.wait()
+    wait_for(lambda: not alive(server))
 
 
 def test_closing_ends_running_jobs_and_the_server(store, diary):
     backend = local(store)
     graph = Graph([step("a", "stubborn", args={"diary": str(diary)})])
-    loop = _Loop(graph, assess(graph, store, {}), store, backend, "run", Heard())
-    loop._start_ready()
-    pids = [int(pid) for pid in wait_for(lambda: lines(diary))[0].split()]
-    backend.close()
+    with Owner(store, "run") as owner:
+        loop = _Loop(graph, looked_at(graph, store), store, backend, "run", Heard(), owner)
+        loop._start_ready()
+        pids = [int(pid) for pid in wait_for(lambda: lines(diary))[0].split()]
+        backend.close()
     done, _ = wait(loop.running, timeout=5)
     assert [future.result() for future in done] == [-signal.SIGKILL]
     wait_for(lambda: not any(alive(pid) for pid in pids))

@@ -6,13 +6,12 @@ import errno
 import json
 import os
 import signal
-import threading
-import time
 from concurrent.futures import wait
 from dataclasses import replace
 
 import pytest
 from toys import ENV, Heard, alive, do, lines, local, step, wait_for
+from witness import press_when
 
 from sabir.engine.backends.ray import RayBackend
 from sabir.engine.leases import Owner
@@ -30,7 +29,12 @@ def connected():
     import ray
 
     ray.init(
-        "local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL"
+        "local",
+        num_cpus=2,
+        num_gpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="CRITICAL",
     )
     yield ray
     ray.shutdown()
@@ -66,7 +70,11 @@ def ray_step(name, function, **rest):
 
 
 def test_results_and_what_is_heard_are_those_of_the_local_backend(backend, store, tmp_path):
-    steps = [step("a"), step("b", deps={"x": "a"}), step("c", deps={"x": "a", "y": "b"}, preload="toys_preload")]
+    steps = [
+        step("a"),
+        step("b", deps={"x": "a"}),
+        step("c", deps={"x": "a", "y": "b"}, preload="toys_preload"),
+    ]
     env = {"IMPORTS": str(tmp_path / "imports"), "IMPORT_S": "0"}
     there, elsewhere = Heard(), Store(tmp_path / "local")
     here = Heard()
@@ -172,20 +180,6 @@ def test_a_node_that_does_not_see_a_job_fails_it_with_a_sentence(backend, store)
 # --- Ctrl-C ----------------------------------------------------------------------------------------------
 
 
-def press_when(condition, *, times=1):
-    """Send this process SIGINT, as the terminal does, once the condition holds."""
-
-    def press():
-        wait_for(condition)
-        for _ in range(times):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.5)
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    return thread
-
-
 def test_one_interrupt_lets_jobs_save_and_the_next_run_goes_on(backend, store, diary):
     steps = [step("a", "graceful", args={"diary": str(diary)}, resumable=True), step("b", deps={"x": "a"})]
     presser = press_when(lambda: lines(diary))
@@ -204,7 +198,9 @@ def test_two_interrupts_kill_jobs_that_do_not_listen_and_their_children(backend,
     wait_for(lambda: not any(alive(int(pid)) for pid in lines(diary)[0].split()))
 
 
-def test_two_interrupts_do_not_wait_for_an_import_or_for_a_job_that_has_no_place_yet(backend, store, tmp_path):
+def test_two_interrupts_do_not_wait_for_an_import_or_for_a_job_that_has_no_place_yet(
+    backend, store, tmp_path
+):
     imports = tmp_path / "imports"
     env = {"IMPORTS": str(imports), "IMPORT_S": "60"}
     steps = [step(str(i), preload="toys_preload") for i in range(4)]

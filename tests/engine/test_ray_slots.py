@@ -54,7 +54,7 @@ def test_memory_limits_the_jobs_of_a_node():
 
 
 def test_a_cluster_without_a_gpu_is_refused_where_one_is_asked_for():
-    with pytest.raises(InputError, match="run.device: is cuda, and no node of the cluster has a GPU"):
+    with pytest.raises(InputError, match="is cuda, and no node of the cluster has a GPU"):
         places([node("1", 4)], device="cuda")
 
 

@@ -140,11 +140,13 @@ def test_a_pinned_result_is_reused_with_its_note_and_missed_with_a_sentence(stor
         assess(Graph([replace(pinned, pinned="f" * 64)]), store, {})
 
 
-def test_a_folder_that_lost_its_record_is_no_finished_step(store):
+def test_a_record_that_is_gone_is_said_where_it_is_asked_for(store):
     do([step("a")], store, InlineBackend())
     graph = Graph([step("a")])
     (store.folder(graph.fingerprints["a"]) / "record.json").unlink()
-    assert assess(graph, store, {})["a"].status == "run"
+    found = assess(graph, store, {})["a"]
+    with pytest.raises(StoreError, match=r"the record of this step is gone\. `sabir verify` mends it"):
+        assert found.record
 
 
 # --- what is read for it ---------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from sabir.errors import StoreError
 
 FORMAT = 1
 RECORD = "record.json"
+UNSEALED = "0" * 64
 FULL = (errno.ENOSPC, errno.EDQUOT)
 THREADS = 8  # at once, forcing files to the disk shares a commit of the file system: 14 -> 3 ms a step
 
@@ -47,7 +48,9 @@ class Store:
         """Raises StoreError when this store was written by a newer sabir, in a layout unknown here."""
         path = self.path / "format.json"
         try:
-            found = read_json(path, "the format of this store", "Delete that file if no newer sabir uses this store.")
+            found = read_json(
+                path, "the format of this store", "Delete that file if no newer sabir uses this store."
+            )
         except (FileNotFoundError, NotADirectoryError):
             return
         if found.get("format") not in range(1, FORMAT + 1):
@@ -114,7 +117,7 @@ class Store:
         """Make an attempt's folder a finished one: record last, all of it on the disk, then one rename.
 
         The record gets `files` (name -> size_bytes and sha256 of everything beside it) and `seal`, the
-        digest of the record itself without it. If the step was finished by somebody else meanwhile, theirs
+        digest of the record itself. If the step was finished by somebody else meanwhile, theirs
         stays and ours is dropped. The rename itself is not forced to the disk: if the power fails before it
         gets there, the step is redone.
         """
@@ -206,14 +209,16 @@ class Store:
 
 
 def sealed(record: Mapping[str, Any]) -> str:
-    """The text of a record with its own digest in it."""
-    return _text({**record, "seal": seal(record)})
+    """The text of a record with its own seal in it: the digest of this text with zeros in the seal's place."""
+    text = _text({**record, "seal": UNSEALED})
+    return text.replace(_seal(UNSEALED), _seal(hashlib.sha256(text.encode()).hexdigest()), 1)
 
 
-def seal(record: Mapping[str, Any]) -> str:
-    """sha256 of what a record says, its seal left out: a flipped bit anywhere in it shows."""
-    plain = json.loads(json.dumps({key: value for key, value in record.items() if key != "seal"}))
-    return hashlib.sha256(_text(plain).encode()).hexdigest()
+def seal_holds(text: bytes) -> bool:
+    """True for a sealed text in which no bit flipped. Raises ValueError when it is no JSON any more."""
+    seal = str(json.loads(text).get("seal"))
+    unsealed = text.replace(_seal(seal).encode(), _seal(UNSEALED).encode(), 1)
+    return hashlib.sha256(unsealed).hexdigest() == seal
 
 
 def write_atomic(path: Path, value: Any) -> None:
@@ -292,6 +297,10 @@ def _fsync(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _seal(seal: str) -> str:
+    return f'"seal": "{seal}"'
 
 
 def _text(value: Any) -> str:

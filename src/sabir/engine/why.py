@@ -40,12 +40,20 @@ class Assessment:
 
     @cached_property
     def record(self) -> Mapping[str, Any] | None:
-        """What the store knows of a reused step. Raises StoreError when its record is damaged."""
-        return self._store.record(self.fingerprint) if self.status == "reused" else None
+        """What the store knows of a reused step. Raises StoreError when its record is damaged or gone."""
+        if self.status == "run":
+            return None
+        record = self._store.record(self.fingerprint)
+        if record is None:
+            folder = str(self._store.folder(self.fingerprint))
+            raise StoreError(folder, "the record of this step is gone.", "`sabir verify` mends it.")
+        return record
 
 
 def assess(graph: Graph, store: Store, previous: Mapping[str, str]) -> dict[str, Assessment]:
     """Every step with its status, and the reason when it is asked for, by name.
+
+    The store is looked at once: to ask for twenty thousand folders takes seconds on a network's disk.
 
     Args:
         previous: fingerprints of the last run, by step name; a changed field is found by comparing with them.
@@ -55,10 +63,9 @@ def assess(graph: Graph, store: Store, previous: Mapping[str, str]) -> dict[str,
     found: dict[str, Assessment] = {}
     for step in graph:
         own = graph.fingerprints[step.name]
-        there = own in folders and store.has(own)  # a folder may have lost its record
-        if not there and step.pinned is not None:
+        status = "reused" if own in folders else "run"
+        if status == "run" and step.pinned is not None:
             raise StoreError(str(store.folder(own)), f"the old result of {step.name} is gone.")
-        status = "reused" if there else "run"
         found[step.name] = Assessment(step, own, status, graph, store, previous)
     return found
 
@@ -70,7 +77,7 @@ class Difference(NamedTuple):
     """One field in which a step is not what it was; absent is None.
 
     `field` is `kind`, `version`, `settings.<path>`, `parts.<part>`, `deps.<role>` (identities of what stands
-    below), or `pinned` (another result stands in, or none any more).
+    below), or `pinned` (an old result stands in).
     """
 
     field: str

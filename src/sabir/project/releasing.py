@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sabir import lock
 from sabir.catalog import did_you_mean
@@ -397,6 +397,11 @@ def export(standing: Standing, out: Path, *, form: Form, name: str | None) -> Do
     """Write a release, or the model in use, for a server."""
     from sabir.work.export import export as write
 
+    if form not in get_args(Form):
+        known = get_args(Form)
+        raise InputError(
+            "--as", f"{form!r} is no form.", f"Known are: {', '.join(known)}.{did_you_mean(form, known)}"
+        )
     if name is None:
         folder = model_in_use(standing)
     else:

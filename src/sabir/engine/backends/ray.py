@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -266,6 +267,7 @@ def judge(
         written: the nodes whose answer lies in the store, seen from here.
     """
     ours = metadata.version("sabir")
+    said: dict[Node, on_node.Look] = {}
     for node, seen in looks.items():
         if isinstance(seen, BaseException):
             return InputError(
@@ -279,15 +281,16 @@ def judge(
                 f"the node {node.address} has sabir {seen.versions['sabir']}, and this is {ours}.",
                 "Install the same version on every node.",
             )
-    blind = [node.address for node, seen in looks.items() if seen.token != token or node not in written]
+        said[node] = seen
+    blind = [node.address for node, seen in said.items() if seen.token != token or node not in written]
     if blind:
         return StoreError(
             str(store_path),
             f"{_named(blind)} not see this folder, or cannot write there.",
             "Put the store on a disk that all nodes share under one path.",
         )
-    for path in dict.fromkeys(path for seen in looks.values() for path in seen.missing):
-        without = [node.address for node, seen in looks.items() if path in seen.missing]
+    for path in dict.fromkeys(path for seen in said.values() for path in seen.missing):
+        without = [node.address for node, seen in said.items() if path in seen.missing]
         return InputError(path, f"{_named(without)} not see it.", "Put it on the disk that all nodes share.")
     return None
 
@@ -328,7 +331,7 @@ class _Connection:
                 self._start_here(workers, cpus, device)
             else:
                 _look_for(address)
-                ray.init(address, log_to_driver=False, logging_level="CRITICAL")
+                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 "run.backend" if address is None else "run.address",
@@ -348,7 +351,7 @@ class _Connection:
             object_store_memory=OBJECTS_BYTES,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="CRITICAL",
+            logging_level=logging.CRITICAL,
         )
 
     def close(self) -> None:
@@ -383,7 +386,9 @@ def _look_for(address: str) -> None:
             if asked.returncode == 0:
                 return
             if "version mismatch" in asked.stderr.lower():
-                problem = f"the cluster at {address!r} has another version of Ray or Python than this machine."
+                problem = (
+                    f"the cluster at {address!r} has another version of Ray or Python than this machine."
+                )
     raise InputError(
         "run.address",
         problem,
