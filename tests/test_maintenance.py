@@ -222,7 +222,7 @@ def test_new_test_rows_score_the_old_release_again_before_the_gate(story, tmp_pa
     write_rows(copy / "data/fr/train.jsonl", rows("fr", "train", 60))
     with pytest.raises(InputError, match="no merge of today's data is selected yet"):
         project(config).promote()
-    document = project(config).run(yes=True)
+    document = project(config).run(agree=lambda question: True)
     again = {
         s["name"]
         for s in document["steps"]
@@ -323,7 +323,7 @@ def test_a_language_that_lost_half_of_its_rows_is_asked_about(story, tmp_path):
     with pytest.raises(InputError, match=r"data.de: has 20 train rows, and the last run had 120\. .*--yes"):
         project(config).run()
     assert project(config).plan()["steps"], "a plan only looks"
-    assert trained(project(config).run(yes=True)) == {"adapter/de"}
+    assert trained(project(config).run(agree=lambda question: True)) == {"adapter/de"}
 
 
 def test_a_renamed_language_is_noticed(story, tmp_path):

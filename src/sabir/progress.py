@@ -22,6 +22,7 @@ WORDS = {
     "macro": "score",
     "select": "select",
     "judge": "compare",
+    "changes": "compare",
     "analysis": "analyze",
 }
 
@@ -114,6 +115,9 @@ class Progress:
     def close(self) -> None:
         """The run is over, however it ended."""
         self._close()
+
+    def elsewhere(self, step: Any, holder: str) -> None:
+        self.console.print(f"  {step.name} is being made by {holder}; waiting for it")
 
     def stopping(self) -> None:
         self.console.print("stopping: saving what runs (again: at once)")

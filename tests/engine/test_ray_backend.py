@@ -19,6 +19,7 @@ from sabir.engine.run import TRIES, _Loop
 from sabir.engine.steps import Graph
 from sabir.engine.store import Store
 from sabir.engine.why import assess
+from sabir.errors import InputError, StoreError
 
 pytestmark = pytest.mark.ray
 
@@ -175,6 +176,17 @@ def test_a_node_that_does_not_see_a_job_fails_it_with_a_sentence(backend, store)
         "message": f"the node {os.uname().nodename} does not see it.",
         "fix": "Every node must see the store at this path.",
     }
+
+
+def test_data_that_a_node_does_not_see_is_said_before_anything_runs(backend, store, tmp_path):
+    with pytest.raises(InputError, match=r"absent: the node [0-9.]+ does not see it"):
+        backend(reads=[tmp_path, tmp_path / "absent"])
+
+
+def test_a_store_that_cannot_be_written_is_said(backend, store):
+    store.path.write_text("a file")
+    with pytest.raises(StoreError, match="cannot be written"):
+        backend()
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------

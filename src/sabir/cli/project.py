@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -121,7 +122,7 @@ def run(
     project = open_project(config, [*(override or []), *([f"run.backend={backend}"] if backend else [])])
     with interruptible(), progress() as listener:
         document = project.run(
-            with_baseline=with_baseline, workers=workers, listener=listener, warn=warn, yes=yes
+            with_baseline=with_baseline, workers=workers, listener=listener, warn=warn, agree=_agreement(yes)
         )
     if as_json:
         return print_json(document)
@@ -234,6 +235,13 @@ def _print_costs(document: dict, since: str | None) -> None:
         say("No run is that young.")
     for table in tables:
         print_table(table)
+
+
+def _agreement(yes: bool) -> Callable[[str], bool]:
+    """Who is asked: nobody after --yes, the user of a terminal, else it is refused."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return lambda question: yes
+    return lambda question: typer.confirm(f"{question} Go on?", err=True)
 
 
 def _added(text: str) -> dict[str, int]:

@@ -91,7 +91,7 @@ class Project:
         workers: int | None = None,
         listener: Listener | None = None,
         warn: Callable[[str], None] = lambda warning: None,
-        yes: bool = False,
+        agree: Callable[[str], bool] = lambda question: False,
     ) -> dict[str, Any]:
         """Do what is missing. What finished stays in the store whatever happens after it.
 
@@ -100,10 +100,11 @@ class Project:
             workers: jobs side by side, in place of the config's.
             listener: hears how far it is.
             warn: hears each warning before anything starts; the document has them too.
-            yes: go on where a language lost more than half of its rows since the last run.
+            agree: asked, in a sentence, whether to go on where a language lost more than half of its rows since the
+                last run; without it that is an InputError.
         Raises StepFailed when a step failed (the others were kept), KeyboardInterrupt when interrupted.
         """
-        hand = Hand(workers, listener or Listener(), warn, yes)
+        hand = Hand(workers, listener or Listener(), warn, agree)
         return running.do_missing(self.config, self.store, with_baseline=with_baseline, hand=hand)
 
     def show(self, *, compare: tuple[str, str] | None = None, since: str | None = None) -> dict[str, Any]:
@@ -184,7 +185,7 @@ class Project:
         """
         if language is None:
             return releasing.roll_back(self._standing(with_base=True), to, by=by)
-        hand = Hand(workers, listener or Listener(), yes=True)
+        hand = Hand(workers, listener or Listener(), agree=lambda question: True)
         releasing.hold(self._standing(with_base=False), language, to)
         running.do_missing(self.config, self.store, with_baseline=False, hand=hand)
         return self.promote(accept=accept, by=by)
@@ -196,7 +197,7 @@ class Project:
 
         Raises InputError for a release or a language that is not there, or a release without a parent.
         """
-        hand = Hand(workers, listener or Listener(), yes=True)
+        hand = Hand(workers, listener or Listener())
         return releasing.blame(self._standing(with_base=True), release, language, hand=hand)
 
     def releases(self) -> dict[str, Any]:

@@ -33,12 +33,15 @@ SHRUNK = 0.5  # of the rows of the last run; below it one asks
 
 @dataclass
 class Hand:
-    """How a run is driven: the workers in place of the config's, who hears of it, and what was agreed to."""
+    """How a run is driven: the workers in place of the config's, who hears of it, and who agrees to what is odd.
+
+    `agree` is asked, in a sentence, whether to go on where a language lost half of its rows.
+    """
 
     workers: int | None = None
     listener: Listener = field(default_factory=Listener)
     warn: Callable[[str], None] = lambda warning: None
-    yes: bool = False
+    agree: Callable[[str], bool] = lambda question: False
 
 
 def do_missing(config: Config, store: Store, *, with_baseline: bool, hand: Hand) -> dict[str, Any]:
@@ -53,8 +56,7 @@ def do_missing(config: Config, store: Store, *, with_baseline: bool, hand: Hand)
         warnings = standing.warnings(state)
         for warning in warnings:
             hand.warn(warning)
-        if not hand.yes:
-            refuse_shrunk(standing)
+        _ask_about_lost_rows(standing, hand)
         lock.write(
             config.path,
             replace(standing.locked, bases={**standing.locked.bases, config.base: standing.facts.base}),
@@ -220,8 +222,9 @@ def _row_counts(facts: Facts) -> dict[str, Any]:
     }
 
 
-def refuse_shrunk(standing: Standing) -> None:
-    """Raise where a language has lost half of its rows since the last run: a slip more often than a wish."""
+def _ask_about_lost_rows(standing: Standing, hand: Hand) -> None:
+    """Raise where a language lost half of its rows since the last run, a slip more often than a wish, and nobody
+    agrees to it."""
     before = (standing.last_whole or {}).get("rows", {})
     errors = [
         InputError(
@@ -233,7 +236,8 @@ def refuse_shrunk(standing: Standing) -> None:
         for split, count in before.get(language, {}).get("rows", {}).items()
         if summary.rows.get(split, 0) < SHRUNK * count
     ]
-    raise_all(errors)
+    if errors and not hand.agree(" ".join(f"{error.where} {error.message}" for error in errors)):
+        raise_all(errors)
 
 
 def _keep_lines(standing: Standing, state: State) -> None:

@@ -11,6 +11,7 @@ from sabir.report.tables import Table
 
 BACKENDS = {
     "local": "Processes on this machine: one job per GPU, or an equal share of the cores each.",
+    "ray": "Plain tasks on a Ray cluster, or on one started here: the same steps, processes and bytes.",
     "inline": "One job after the other in this process, for debuggers and notebooks.",
 }
 KINDS = ("methods", "spaces", "dialects", "recipes", "presets", "tasks", "metrics", "backends")
