@@ -1,16 +1,16 @@
 """What a step costs beside its own work: on this machine's own processes, and on a Ray cluster of this machine.
 
-python benchmarks/ray/overhead.py [--steps 200] [--address auto]
+python benchmarks/ray/overhead.py [--rounds 20] [--steps 20] [--address auto]
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -43,61 +43,64 @@ class Clock(Listener):
         self.at.append(time.perf_counter())
 
 
-def chain(count: int) -> Graph:
+def chain(count: int, name: str) -> Graph:
     """Steps of which each stands on the one before: they run one after the other."""
-    steps = [Step(name="0000", kind="toy", run="overhead:nothing", settings={"number": 0})]
-    for number in range(1, count):
-        before = steps[-1].name
+    steps: list[Step] = []
+    for number in range(count):
         steps.append(
             Step(
                 name=f"{number:04}",
                 kind="toy",
                 run="overhead:nothing",
-                settings={"number": number},
-                deps={"before": before},
+                settings={"name": name, "number": number},
+                deps={"before": steps[-1].name} if steps else {},
             )
         )
     return Graph(steps)
 
 
-def measure(name: str, backend: Backend, store: Store, count: int, start_s: float) -> None:
-    """Run the chain and print the median time from one finished step to the next."""
-    graph, clock = chain(count), Clock()
-    try:
-        with Owner(store, name) as owner:
-            began = time.perf_counter()
-            run(graph, assess(graph, store, {}), store, backend, run_id=name, listener=clock, owner=owner)
-    finally:
-        backend.close()
-    steps = [after - before for before, after in zip(clock.at[:-1], clock.at[1:], strict=True)]
-    slow = statistics.quantiles(steps, n=20)[-1]
-    first = clock.at[0] - began
-    print(f"{name:6} {start_s:8.2f} {first:11.3f} {statistics.median(steps) * 1000:10.1f} {slow * 1000:8.1f}")
+def measure(name: str, backend: Backend, store: Store, count: int) -> list[float]:
+    """Run a chain; seconds to the first finished step, and from each to the next."""
+    graph, clock = chain(count, name), Clock()
+    with Owner(store, name) as owner:
+        clock.at.append(time.perf_counter())
+        run(graph, assess(graph, store, {}), store, backend, run_id=name, listener=clock, owner=owner)
+    return [after - before for before, after in zip(clock.at[:-1], clock.at[1:], strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument(
+        "--rounds", type=int, default=20, help="of each backend in turn; the first is not counted"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="of a round")
     parser.add_argument("--address", help="of a Ray cluster; without it one is started here")
     given = parser.parse_args()
-    print("backend start s  first step s  median ms   p95 ms")
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "local")
-        local = LocalBackend(cpu_slots(1, 1), env=ENV, log=store.path / "server.txt")
-        measure("local", local, store, given.steps, 0.0)
-        store = Store(Path(folder) / "ray")
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        store = Store(Path(folder))
+        log = store.path / "server.txt"
+        local = LocalBackend(cpu_slots(1, 1), env=ENV, log=log)
+        stack.callback(local.close)
         began = time.perf_counter()
         ray = RayBackend(
-            given.address,
-            workers=1,
-            cpus=1,
-            device="cpu",
-            env=ENV,
-            store_path=store.path,
-            log=store.path / "server.txt",
+            given.address, workers=1, cpus=1, device="cpu", env=ENV, store_path=store.path, log=log
         )
-        measure("ray", ray, store, given.steps, time.perf_counter() - began)
+        stack.callback(ray.close)
+        print(f"Ray starts in {time.perf_counter() - began:.1f} s")
+        backends: dict[str, Backend] = {"local": local, "ray": ray}
+        found: dict[str, list[list[float]]] = {name: [] for name in backends}
+        for number in range(given.rounds):
+            for name, backend in backends.items():
+                found[name].append(measure(f"{name}-{number:03}", backend, store, given.steps))
+    medians = {}
+    print("backend  first step ms  median ms  p95 ms")
+    for name, rounds in found.items():
+        steps = sorted(step for one in rounds[1:] for step in one[1:])
+        medians[name] = statistics.median(steps) * 1000
+        p95 = steps[int(0.95 * len(steps))] * 1000
+        print(f"{name:7} {rounds[0][0] * 1000:14.0f} {medians[name]:10.1f} {p95:7.1f}")
+    print(f"Ray's share of a step: {medians['ray'] - medians['local']:.1f} ms (reach 50)")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -136,12 +136,15 @@ def _deps_that_explain(step: Step, graph: Graph, previous: Mapping[str, str]) ->
 
     That is certain: with their earlier fingerprints the step has its own earlier one.
     """
-    now = graph.identities(step)
-    deps = {role: dep for role, dep in sorted(step.deps.items()) if isinstance(dep, str)}
-    then = {**now, **{role: previous.get(dep, "") for role, dep in deps.items()}}
+    changed = {
+        role: dep
+        for role, dep in step.deps.items()
+        if isinstance(dep, str) and graph.fingerprints[dep] != previous.get(dep)
+    }
+    then = graph.identities(step) | {role: previous.get(dep, "") for role, dep in changed.items()}
     if fingerprint(step.kind, step.version, step.canonical, then) != previous[step.name]:
         return []
-    return [dep for role, dep in deps.items() if then[role] != now[role]]
+    return [changed[role] for role in sorted(changed)]
 
 
 def told(found: Sequence[Difference], step: Step, store: Store) -> str:

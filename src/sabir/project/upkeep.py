@@ -15,6 +15,7 @@ from sabir.engine.leases import CARE, exclusive
 from sabir.engine.store import Store
 from sabir.engine.why import difference, roots
 from sabir.errors import InputError, raise_all
+from sabir.lora.files import open_adapter
 from sabir.project.accounts import settle
 from sabir.project.releasing import serving_folder
 from sabir.project.running import writing
@@ -70,13 +71,27 @@ def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
             if by_config[name] <= keep_runs:
                 roots |= {step["fingerprint"] for step in entry["steps"]}
         roots |= {line.adapter for line in standing.locked.lineage.values()}
-        junk = care.garbage(store, care.closure(store, roots), resumable=planned)
+        keep = care.closure(store, roots)
+        junk = care.garbage(store, keep, resumable=planned, facts=_merged_facts(store, keep))
         freed = sum(one.size_bytes for one in junk) if dry_run else care.sweep(store, junk)
     return {
         "dry_run": dry_run,
         "freed_bytes": freed,
         "junk": [{**asdict(one), "path": str(one.path)} for one in junk],
     }
+
+
+def _merged_facts(store: Store, keep: Collection[str]) -> set[str] | None:
+    """Names of the files that keep facts of the adapters that stay; None, for all, where one cannot be read."""
+    if not (store.path / "kept").is_dir():
+        return None
+    records = (store.record(fingerprint) for fingerprint in keep)
+    adapters = [record for record in records if record and record["kind"] in ("adapter", "adopted")]
+    try:
+        digests = [open_adapter(store.folder(record["fingerprint"])).digest for record in adapters]
+    except InputError:  # damaged, or a whole model: `verify` tells
+        return None
+    return {digest.removeprefix("sha256:") for digest in digests}
 
 
 def _released(log: Log) -> set[str]:

@@ -1,0 +1,69 @@
+"""The figures of an update as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sabir.report.words import difference, percent, score, signed
+
+COMPONENTS = ("train", "merge", "search", "evaluate", "rest", "whole")
+
+
+def tables(trial: Mapping[str, Any]) -> str:
+    """Quality and cost of one seed's update, and the error of the predicted cost."""
+    rows, language, found = trial["rows"], trial["language"], trial["prediction"]
+    title = f"{language}: {rows['before']:,} training rows, then {rows['after']:,}; seed {trial['seed']}"
+    said = (
+        f"Training the combined adapter was predicted to take {found['predicted_s']:.1f} s and took "
+        f"{found['measured_s']:.1f} s: {percent(found['error'])} off."
+    )
+    return f"{title}\n\n{_quality(trial['quality'], language)}\n{_costs(trial)}\n{said}\n"
+
+
+def _quality(rows: Sequence[Mapping[str, Any]], language: str) -> str:
+    heads = (
+        *("model", language, "to before", "to scratch", "verdict"),
+        *("others", "to before", "to scratch"),
+    )
+    cells = [
+        [
+            row["name"] + ("" if row["name"].startswith(("own", "combined")) else f" ({row['model']})"),
+            score(row["updated"]["score"]),
+            _difference(row["updated"]["to_before"]),
+            _difference(row["updated"]["to_scratch"]),
+            (row["updated"]["to_scratch"] or {}).get("verdict", ""),
+            score(row["others"]["score"]),
+            _difference(row["others"]["to_before"]),
+            _difference(row["others"]["to_scratch"]),
+        ]
+        for row in rows
+    ]
+    return _markdown(heads, cells)
+
+
+def _difference(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return difference(row) if row["low"] is not None else signed(row["difference"])
+
+
+def _costs(trial: Mapping[str, Any]) -> str:
+    heads = ("way", *COMPONENTS, "USD", "train / retrained", "whole / retrained", "wall clock")
+    cells = [
+        [
+            row["name"],
+            *(f"{row[part]:.1f}" for part in COMPONENTS),
+            f"{row['usd']:.4f}",
+            percent(row["train_share"]) if "train_share" in row else "",
+            percent(row["whole_share"]) if "whole_share" in row else "",
+            "" if row["wall_s"] is None else f"{row['wall_s']:.1f}",
+        ]
+        for row in trial["costs"]
+    ]
+    return _markdown(heads, cells) + f"\nSeconds on one device; {trial['usd_per_hour']:g} USD an hour.\n"
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
