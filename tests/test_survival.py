@@ -11,23 +11,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import sabir
 from model.tiny import save_adapter
 from sabir.cli import main
-from sabir.engine import care, ledger
+from sabir.engine import care, job, ledger
 from sabir.engine.run import Listener
 from sabir.engine.store import Store
 from sabir.errors import StoreError
 from sabir.work.bases import EMBEDDED_FOLDER
-from small_project import rows, settings, write_config, write_language, write_rows
+from small_project import settings, write_config, write_language
 
 TWO = ("en", "de")
 LORA = {"rank": 4, "epochs": 3, "max_length": 64, "batch_size": 4, "learning_rate": 2e-3}
@@ -37,28 +36,56 @@ OFTEN = f"import sabir.plan.steps as steps; steps.CHECKPOINT_EVERY_S = 0.2; {SAB
 PATIENCE_S = 120.0
 
 
-def write_project(folder: Path, **changes) -> Path:
-    for language in TWO:
+def write_project(folder: Path, languages=TWO, **changes) -> Path:
+    for language in languages:
         write_language(folder, language, train=48)
-    return write_config(folder, settings(TWO, **{"lora": LORA, "merges": MERGES, "baseline": "none", **changes}))
+    return write_config(folder, settings(languages, **PLAIN | changes))
 
 
-def start(config: Path, *, code: str = SABIR) -> subprocess.Popen[str]:
-    """`sabir run CONFIG`, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "run", str(config)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+PLAIN = {"lora": LORA, "merges": MERGES, "baseline": "none"}
 
 
-def ended(process: subprocess.Popen[str], code: int) -> str:
-    """What it said, once it has ended with that code."""
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    return out + err
+class Command:
+    """`sabir run CONFIG` in a process of its own."""
+
+    count = 0
+
+    def __init__(self, config: Path, *, code: str = SABIR):
+        Command.count += 1
+        self._log = config.parent / f"said {Command.count}.txt"
+        with open(self._log, "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, "run", str(config)], stdout=log, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def workers(self) -> list[int]:
+        """The servers that start the jobs, and the jobs."""
+        parents = processes()
+        found = [self.process.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found[1:]
+
+    def ends(self, code: int) -> str:
+        """What it said, once it has ended with that code."""
+        assert self.process.wait(PATIENCE_S) == code, self.said
+        assert "Traceback" not in self.said
+        return self.said
+
+
+def processes() -> dict[int, int]:
+    """Every process that has not ended -> its parent."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
+    lines = map(str.split, listed.stdout.splitlines())
+    return {int(pid): int(parent) for pid, parent, stat in lines if not stat.startswith("Z")}
 
 
 def wait_until(true: Callable[[], object]) -> None:
@@ -66,6 +93,9 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.01)
+
+
+# --- what the store says ---------------------------------------------------------------------------------
 
 
 def store_of(config: Path) -> Store:
@@ -77,65 +107,61 @@ def records(store: Store) -> dict[str, bytes]:
     return {one: (store.folder(one) / "record.json").read_bytes() for one in store.fingerprints()}
 
 
-def jobs(store: Store) -> list[Path]:
-    return sorted((store.path / "jobs").glob("*/[0-9]*"))
+def jobs(store: Store, besides: Collection[Path] = ()) -> list[Path]:
+    return sorted(path for path in (store.path / "jobs").glob("*/[0-9]*") if path not in besides)
 
 
-def steps_of(job: Path) -> list[dict]:
+def steps_of(folder: Path) -> list[dict]:
     """What a job was to do; nothing, where its run was killed before it had said it."""
     try:
-        return json.loads((job / "job.json").read_bytes())["steps"]
+        return json.loads((folder / "job.json").read_bytes())["steps"]
     except (FileNotFoundError, ValueError):
         return []
 
 
-def events(job: Path) -> list[dict]:
+def events(folder: Path) -> list[dict]:
     try:
-        return [json.loads(line) for line in (job / "events.jsonl").read_text().splitlines(keepends=True) if line[-1] == "\n"]
+        text = (folder / "events.jsonl").read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def begun(store: Store, since: set[Path]) -> set[str]:
-    """Fingerprints of the steps that jobs began which were not there yet."""
-    return {step["fingerprint"] for job in jobs(store) if job not in since for step in steps_of(job)}
+def begun(store: Store, besides: Collection[Path] = ()) -> set[str]:
+    """Fingerprints of the steps that were given to jobs."""
+    return {step["fingerprint"] for folder in jobs(store, besides) for step in steps_of(folder)}
 
 
-def said(store: Store) -> int:
-    """How many events all jobs so far have told."""
-    return sum(len(events(job)) for job in jobs(store))
-
-
-def finished(store: Store) -> Counter[str]:
+def times_finished(store: Store) -> Counter[str]:
     """Fingerprint -> how many jobs said that they finished it."""
     found: Counter[str] = Counter()
-    for job in jobs(store):
-        prints = {step["name"]: step["fingerprint"] for step in steps_of(job)}
-        found.update(prints[event["step"]] for event in events(job) if event["event"] == "finished")
+    for folder in jobs(store):
+        prints = {step["name"]: step["fingerprint"] for step in steps_of(folder)}
+        found.update(prints[event["step"]] for event in events(folder) if event["event"] == "finished")
     return found
 
 
-def results(store: Store) -> dict[str, dict[str, bytes]]:
-    """Name -> every file of each adapter and each merge."""
-    found = {}
-    for record in store.records():
-        if record["kind"] in ("adapter", "merged"):
-            folder = store.folder(record["fingerprint"])
-            found[record["name"]] = {
-                str(path.relative_to(folder)): path.read_bytes()
-                for path in folder.rglob("*")
-                if path.is_file() and path.name != "record.json"
-            }
-    return found
+def trained(store: Store, language: str, besides: Collection[Path] = ()) -> list[int]:
+    """Numbers of the optimizer's steps that jobs made for one language, in order."""
+    told = (event for folder in jobs(store, besides) for event in events(folder))
+    return [event["done"] for event in told if "loss" in event and event["step"] == f"adapter/{language}"]
 
 
-def first_step(store: Store, name: str, job: int = -1) -> int:
-    """The number of the first optimizer's step that the last (or another) job at a training made."""
-    told = [found for one in jobs(store) if (found := [e for e in events(one) if "loss" in e and e["step"] == name])]
-    return told[job][0]["done"]
+def results(store: Store, names: Collection[str]) -> dict[str, dict[str, bytes]]:
+    """Every file of these steps, but for the record."""
+    folders = {record["name"]: store.folder(record["fingerprint"]) for record in store.records()}
+    return {
+        name: {
+            str(path.relative_to(folders[name])): path.read_bytes()
+            for path in folders[name].rglob("*")
+            if path.is_file() and path.name != "record.json"
+        }
+        for name in names
+    }
 
 
-def assert_nothing_half_written(store: Store) -> None:
+def assert_nothing_is_left(store: Store) -> None:
+    """Nothing half written, nothing held, every byte as its record says."""
     assert care.verify(store) == []
     for folder in ("partial", "leases", "owners"):
         assert [path.name for path in (store.path / folder).glob("[!.]*")] == []
@@ -147,50 +173,37 @@ def assert_all_is_paid(store: Store) -> None:
     assert set(entries) == {path.name for path in (store.path / "jobs").iterdir()}
     assert not any(entry.get("open") for entry in entries.values())
     made = {record["fingerprint"]: record for record in store.records()}
-    ran = [(name, step["fingerprint"]) for name, entry in entries.items() for step in entry["steps"] if step["status"] == "run"]
-    assert sorted(ran) == sorted((record["run"], record["fingerprint"]) for record in made.values())
+    paid = [
+        (name, step["fingerprint"])
+        for name, entry in entries.items()
+        for step in entry["steps"]
+        if step["status"] == "run"
+    ]
+    assert sorted(paid) == sorted((record["run"], record["fingerprint"]) for record in made.values())
     for name, entry in entries.items():
         broken_off = 0
-        for job in (store.path / "jobs" / name).glob("[0-9]*"):
-            token = f"{name}-{job.name}"
-            left = [step for step in steps_of(job) if made[step["fingerprint"]]["job"] != token]
-            broken_off += bool(left and events(job))
+        for folder in (store.path / "jobs" / name).glob("[0-9]*"):
+            token = f"{name}-{folder.name}"
+            left = [step for step in steps_of(folder) if made[step["fingerprint"]]["job"] != token]
+            broken_off += bool(left and events(folder))
         assert len(entry["attempts"]) == broken_off
         walls = [step["wall_s"] for step in entry["steps"] if step["status"] == "run"]
         walls += [attempt["wall_s"] for attempt in entry["attempts"]]
-        total = sum(row["device_s"] for row in entry["costs"] if row["component"] == "total" and row["measured"])
-        assert total == pytest.approx(sum(walls))
+        totals = [row for row in entry["costs"] if row["component"] == "total" and row["measured"]]
+        assert sum(row["device_s"] for row in totals) == pytest.approx(sum(walls))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, dict[str, bytes]]:
-    """What the project makes when nobody disturbs it."""
+    """Every file of each adapter and merge, of a run that nobody disturbed."""
     config = write_project(tmp_path_factory.mktemp("undisturbed"))
-    ended(start(config), 0)
-    assert_nothing_half_written(store_of(config))
+    Command(config).ends(0)
+    assert_nothing_is_left(store_of(config))
     assert_all_is_paid(store_of(config))
-    found = results(store_of(config))
-    assert set(found) == {"adapter/en", "adapter/de", "merged/average", "merged/ties"}
-    return found
+    return results(store_of(config), ["adapter/en", "adapter/de", "merged/average", "merged/ties"])
 
 
 # --- killed ----------------------------------------------------------------------------------------------
-
-
-def processes() -> dict[int, int]:
-    """Every process that has not ended -> its parent."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
-    lines = map(str.split, listed.stdout.splitlines())
-    return {int(pid): int(parent) for pid, parent, stat in lines if not stat.startswith("Z")}
-
-
-def workers(coordinator: int) -> list[int]:
-    """The servers that start the jobs, and the jobs."""
-    parents = processes()
-    found = [coordinator]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found[1:]
 
 
 def test_killed_at_random_moments_the_same_command_ends_with_the_same_bytes(tmp_path, undisturbed):
@@ -198,48 +211,40 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bytes(tmp_
     config, chance = write_project(tmp_path), random.Random(7)
     store = store_of(config)
     there: dict[str, bytes] = {}
-    known: set[Path] = set()
-    process = start(config, code=OFTEN)
+    known: list[Path] = []
+    command = Command(config, code=OFTEN)
     for victim in ("worker", "coordinator", "worker", "worker", "coordinator", "coordinator"):
-        goal = said(store) + chance.randrange(3, 40)
-        wait_until(lambda goal=goal, process=process: said(store) >= goal or process.poll() is not None)
-        assert process.poll() is None, "it had ended before all kills"
+        told = sum(len(events(folder)) for folder in jobs(store)) + chance.randrange(3, 30)
+        wait_until(lambda told=told: sum(len(events(folder)) for folder in jobs(store)) >= told)
         time.sleep(chance.random() * 0.1)
         if victim == "worker":
-            with suppress(ProcessLookupError, IndexError):  # it ended by itself just now
-                os.kill(chance.choice(workers(process.pid)), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself just now
+                os.kill(chance.choice(command.workers()), signal.SIGKILL)
             continue
-        dying = workers(process.pid)
-        process.kill()
-        ended(process, -signal.SIGKILL)
+        dying = command.workers()
+        command.process.kill()
+        command.ends(-signal.SIGKILL)
         if chance.random() < 0.5:  # else the next one starts on the heels of dying workers
             wait_until(lambda dying=dying: processes().keys().isdisjoint(dying))
         assert there.items() <= records(store).items()
         assert begun(store, known).isdisjoint(there)
-        there, known = records(store), set(jobs(store))
-        process = start(config, code=OFTEN)
-    ended(process, 0)
+        there, known = records(store), jobs(store)
+        command = Command(config, code=OFTEN)
+    command.ends(0)
     assert there.items() <= records(store).items()
     assert begun(store, known).isdisjoint(there)
-    assert max(finished(store).values()) == 1
-    assert results(store) == undisturbed
-    assert_nothing_half_written(store)
+    assert max(times_finished(store).values()) == 1
+    assert results(store, undisturbed) == undisturbed
+    assert_nothing_is_left(store)
     assert_all_is_paid(store)
-    assert "Nothing to do" in ended(start(config), 0)
 
 
 # --- interrupted -----------------------------------------------------------------------------------------
 
 
-def training(store: Store, language: str) -> list[int]:
-    """Numbers of the optimizer's steps that jobs made for one language so far."""
-    told = (event for job in jobs(store) for event in events(job))
-    return [event["done"] for event in told if "loss" in event and event["step"] == f"adapter/{language}"]
-
-
 def checkpoints(store: Store, language: str) -> dict[int, Path]:
-    """Step -> folder of each checkpoint of a training that is not finished."""
-    prints = {step["name"]: step["fingerprint"] for job in jobs(store) for step in steps_of(job)}
+    """Optimizer's step -> folder, of the checkpoints of a training that is not finished."""
+    prints = {step["name"]: step["fingerprint"] for folder in jobs(store) for step in steps_of(folder)}
     found = (store.path / "partial").glob(f"{prints[f'adapter/{language}']}~*/checkpoints/checkpoint-*")
     return {int(path.name.rpartition("-")[2]): path for path in found}
 
@@ -249,36 +254,78 @@ def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint_even_beside_a_half_written_one(tmp_path, undisturbed):
-    """Ctrl-C once; then twice, with a worker that hears nothing; then, after damage, to the end."""
+def test_interrupted_it_goes_on_from_its_checkpoint_also_beside_a_half_written_one(tmp_path, undisturbed):
+    """Ctrl-C once; then twice, with workers that hear nothing; then two sorts of damage, and on to the end."""
     config = write_project(tmp_path)
     store = store_of(config)
-    process = start(config)
-    wait_until(lambda: all(len(training(store, language)) >= 3 for language in TWO))
-    process.send_signal(signal.SIGINT)
-    assert "the next run goes on from there" in ended(process, 130)
+    command = Command(config)
+    wait_until(lambda: all(len(trained(store, language)) >= 3 for language in TWO))
+    command.process.send_signal(signal.SIGINT)
+    assert "the next run goes on from there" in command.ends(130)
     saved = {language: max(checkpoints(store, language)) for language in TWO}
-    assert saved == {language: training(store, language)[-1] for language in TWO}, "the last step made is kept"
-    there, known = records(store), set(jobs(store))
+    assert saved == {language: trained(store, language)[-1] for language in TWO}, "with the last step it made"
+    there, known = records(store), jobs(store)
 
-    process = start(config)
-    wait_until(lambda: any(len(training(store, language)) > saved[language] for language in TWO))
-    deaf = workers(process.pid)
+    command = Command(config)
+    wait_until(lambda: all(trained(store, language, known) for language in TWO))
+    deaf = command.workers()
     for pid in deaf:
         os.kill(pid, signal.SIGSTOP)
-    process.send_signal(signal.SIGINT)
-    assert "stopping" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    ended(process, 130)
-    assert processes().keys().isdisjoint(deaf)
-    for language in TWO:
-        begun_at = [event["done"] for job in jobs(store) if job not in known for event in events(job) if "loss" in event and event["step"] == f"adapter/{language}"]
-        assert begun_at[:1] in ([], [saved[language] + 1])
+    command.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "stopping: saving what runs (again: at once)" in command.said)
+    command.process.send_signal(signal.SIGINT)
+    command.ends(130)
+    wait_until(lambda: processes().keys().isdisjoint(deaf))
+    assert {language: trained(store, language, known)[0] - 1 for language in TWO} == saved
 
-    # German was killed as it wrote a newer one; of English, the only one is lost
-    half = shutil.copytree(checkpoints(store, "de")[saved["de"]], checkpoints(store, "de")[saved["de"]].with_name(f"checkpoint-{saved['de'] + 1}"))
-    cut(half / "optimizer.pt")
-    (half / "trainer_state.json").unlink()
+    last = checkpoints(store, "de")[saved["de"]]
+    newer = shutil.copytree(last, last.with_name(f"checkpoint-{saved['de'] + 1}"))
+    cut(newer / "optimizer.pt")
+    (newer / "trainer_state.json").unlink()  # it is written last
     cut(checkpoints(store, "en")[saved["en"]] / "adapter_model.safetensors")
-    known = set(jobs(store))
-    ended(start(config), 0)
+    known = jobs(store)
+    Command(config).ends(0)
+    assert trained(store, "de", known)[0] == saved["de"] + 1
+    assert trained(store, "en", known)[0] == 1
+    assert there.items() <= records(store).items()
+    assert results(store, undisturbed) == undisturbed
+    assert_nothing_is_left(store)
+    assert_all_is_paid(store)
+
+
+# --- at once ---------------------------------------------------------------------------------------------
+
+
+def test_runs_at_once_share_their_steps_and_make_each_once(tmp_path, undisturbed):
+    """Two runs of one config, and one of another config beside it, which shares the store and the adapters."""
+    config = write_project(tmp_path)
+    other = write_config(
+        tmp_path, settings(TWO, **PLAIN, run={"workers": 1}) | {"merges": {"dare": {"method": "dare"}}}, "other.yaml"
+    )
+    store = store_of(config)
+    commands = [Command(config), Command(other), Command(config)]
+    said = [command.ends(0) for command in commands]
+    assert all("Quality" in text for text in said)
+    assert set(times_finished(store).values()) == {1}
+    assert len(begun(store)) == sum(len(steps_of(folder)) for folder in jobs(store)), "no job was in vain"
+    assert results(store, undisturbed) == undisturbed
+    assert_nothing_is_left(store)
+    assert_all_is_paid(store)
+    entries = ledger.runs(store)
+    assert sorted(entry["config"] for entry in entries) == ["other.yaml", "sabir.yaml", "sabir.yaml"]
+    assert all(entry["complete"] for entry in entries)
+
+
+def test_when_one_of_two_runs_is_killed_the_other_makes_the_rest(tmp_path, undisturbed):
+    config = write_project(tmp_path)
+    store = store_of(config)
+    commands = [Command(config), Command(config)]
+    wait_until(lambda: all(trained(store, language) for language in TWO))
+    holders = {name for step, name in leases(store).items()}
+    first, second = sorted(commands, key=lambda command: not holds(store, command))
+    first.process.kill()
+    first.ends(-signal.SIGKILL)
+    there, known = records(store), jobs(store)
+    second.ends(0)
+    assert begun(store, known).isdisjoint(there)
+    assert results(store, undisturbed) == undisturbed
