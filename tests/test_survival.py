@@ -22,6 +22,7 @@ import sabir
 from model.tiny import save_adapter
 from sabir.cli import main
 from sabir.engine import care, job, ledger
+from sabir.engine.leases import leases, living
 from sabir.engine.run import Listener
 from sabir.engine.store import Store
 from sabir.errors import StoreError
@@ -160,11 +161,16 @@ def results(store: Store, names: Collection[str]) -> dict[str, dict[str, bytes]]
     }
 
 
-def assert_nothing_is_left(store: Store) -> None:
-    """Nothing half written, nothing held, every byte as its record says."""
+def assert_nothing_is_left(store: Store, *, by_the_dead: Collection[str] = ()) -> None:
+    """Nothing half written, nothing held, every byte as its record says.
+
+    Args:
+        by_the_dead: what killed runs may have left for `gc`.
+    """
     assert care.verify(store) == []
-    for folder in ("partial", "leases", "owners"):
-        assert [path.name for path in (store.path / folder).glob("[!.]*")] == []
+    assert living(store) == []
+    junk = care.garbage(store, store.fingerprints(), runs_kept=100)
+    assert {one.what for one in junk} <= {*by_the_dead}
 
 
 def assert_all_is_paid(store: Store) -> None:
@@ -213,7 +219,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bytes(tmp_
     there: dict[str, bytes] = {}
     known: list[Path] = []
     command = Command(config, code=OFTEN)
-    for victim in ("worker", "coordinator", "worker", "worker", "coordinator", "coordinator"):
+    for victim in ("worker", "coordinator", "worker", "worker", "coordinator", "worker"):
         told = sum(len(events(folder)) for folder in jobs(store)) + chance.randrange(3, 30)
         wait_until(lambda told=told: sum(len(events(folder)) for folder in jobs(store)) >= told)
         time.sleep(chance.random() * 0.1)
@@ -235,7 +241,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bytes(tmp_
     assert begun(store, known).isdisjoint(there)
     assert max(times_finished(store).values()) == 1
     assert results(store, undisturbed) == undisturbed
-    assert_nothing_is_left(store)
+    assert_nothing_is_left(store, by_the_dead=["lease", "owner"])
     assert_all_is_paid(store)
 
 
@@ -299,13 +305,11 @@ def test_interrupted_it_goes_on_from_its_checkpoint_also_beside_a_half_written_o
 def test_runs_at_once_share_their_steps_and_make_each_once(tmp_path, undisturbed):
     """Two runs of one config, and one of another config beside it, which shares the store and the adapters."""
     config = write_project(tmp_path)
-    other = write_config(
-        tmp_path, settings(TWO, **PLAIN, run={"workers": 1}) | {"merges": {"dare": {"method": "dare"}}}, "other.yaml"
-    )
+    merges = {"half": {"method": "linear", "scale": 0.5}}
+    other = write_config(tmp_path, settings(TWO, **{**PLAIN, "merges": merges}), "other.yaml")
     store = store_of(config)
-    commands = [Command(config), Command(other), Command(config)]
-    said = [command.ends(0) for command in commands]
-    assert all("Quality" in text for text in said)
+    for command in [Command(config), Command(other), Command(config)]:
+        assert "merged/" in command.ends(0)
     assert set(times_finished(store).values()) == {1}
     assert len(begun(store)) == sum(len(steps_of(folder)) for folder in jobs(store)), "no job was in vain"
     assert results(store, undisturbed) == undisturbed
@@ -319,13 +323,107 @@ def test_runs_at_once_share_their_steps_and_make_each_once(tmp_path, undisturbed
 def test_when_one_of_two_runs_is_killed_the_other_makes_the_rest(tmp_path, undisturbed):
     config = write_project(tmp_path)
     store = store_of(config)
-    commands = [Command(config), Command(config)]
-    wait_until(lambda: all(trained(store, language) for language in TWO))
-    holders = {name for step, name in leases(store).items()}
-    first, second = sorted(commands, key=lambda command: not holds(store, command))
-    first.process.kill()
-    first.ends(-signal.SIGKILL)
+    commands = {command.process.pid: command for command in (Command(config), Command(config))}
+    wait_until(lambda: trained(store, "en") and len(list((store.path / "owners").glob("[!.]*"))) == 2)
+    prints = {step["name"]: step["fingerprint"] for folder in jobs(store) for step in steps_of(folder)}
+    holder = leases(store)[prints["adapter/en"]]
+    killed = commands.pop(json.loads((store.path / "owners" / f"{holder}.json").read_bytes())["pid"])
+    killed.process.kill()
+    killed.ends(-signal.SIGKILL)
     there, known = records(store), jobs(store)
-    second.ends(0)
+    (other,) = commands.values()
+    other.ends(0)
     assert begun(store, known).isdisjoint(there)
+    assert max(times_finished(store).values()) == 1
     assert results(store, undisturbed) == undisturbed
+    assert "Nothing to do" in Command(config).ends(0), "it settles what the dead one spent"
+    assert_nothing_is_left(store, by_the_dead=["lease", "owner"])
+    assert_all_is_paid(store)
+
+
+# --- out of space ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A disk so small that it can be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk is root's to mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path, *, free_bytes: int = 0) -> None:
+    with open(disk / "ballast", "ab", buffering=0) as ballast:
+        with suppress(OSError):
+            while ballast.write(bytes(4096)):
+                pass
+        ballast.truncate(ballast.tell() - free_bytes)
+
+
+def empty(disk: Path) -> None:
+    (disk / "ballast").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def sabir_(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """The command line in this process: its exit code, and what it said on standard error."""
+
+    def call(*words: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["sabir", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def test_a_full_disk_in_each_kind_of_step_is_a_sentence_and_the_next_run_goes_on(disk, sabir_, monkeypatch):
+    """The disk fills up as each function is called for the first time; then there is space again."""
+    save_adapter(disk / "fr", EMBEDDED_FOLDER, seed=1, size=0.02)
+    merges = {"average": {"method": "linear"}, "whole": {"method": "linear", "rank": "fold"}}
+    functions = {"prepare", "train", "adopt", "merge_step", "fold", "outputs", "scores", "macro", "select"}
+    functions |= {"judge", "analysis"}
+    if find_spec("optuna"):
+        merges["tuned"] = {"method": "linear", "search": {"budget": 2, "over": ["scale"]}}
+        functions.add("search")
+    write_language(disk, "fr", train=0)
+    brought = {"adapter": "fr", **{split: f"data/fr/{split}.jsonl" for split in ("valid", "test")}}
+    data = {"en": "data/en", "de": "data/de", "fr": brought}
+    config = write_project(disk, merges=merges, data=data, run={"backend": "inline"})
+    store = store_of(config)
+    resolve, met = job.resolve, []
+
+    def filling(name: str):
+        function = resolve(name)
+
+        def call(works):
+            called = "fold" if works[0].settings.get("rank") == "fold" else function.__name__
+            if called not in met:
+                met.append(called)
+                fill(disk)
+            yield from function(works)
+
+        return call
+
+    monkeypatch.setattr(job, "resolve", filling)
+    there: dict[str, bytes] = {}
+    while (answer := sabir_("run", config))[0]:
+        code, said = answer
+        assert (code, said.splitlines()[-1]) == (2, f"{store.path}: the disk is full. Free some space.")
+        assert "Traceback" not in said
+        assert "ended with code" not in said
+        assert sabir_("show", config)[0] == 0
+        assert sabir_("plan", config) == (2, sabir_("check", config)[1]), "it says how much it would need"
+        empty(disk)
+        assert there.items() <= records(store).items()
+        assert care.verify(store) == []
+        there = records(store)
+    assert {*met} == functions
+    assert set(times_finished(store).values()) == {1}
+    assert_nothing_is_left(store)
+    assert_all_is_paid(store)

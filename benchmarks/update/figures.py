@@ -58,7 +58,7 @@ def figures(before: Way, ways: Mapping[str, Way], grown: str) -> dict[str, Any]:
         _quality(f"merge, {way.name}", way, way.merge, old, new, grown) for way in (scratch, *going_on)
     ]
     quality += [
-        _quality("combined, before", before, COMBINED, old, new, grown),
+        _quality("combined, before", before, COMBINED, (before, COMBINED), new, grown),
         _quality("combined, continued", ways["continued"], CONTINUED, (before, COMBINED), new, grown),
         _quality("combined, retrained", ways["retrained"], COMBINED, (before, COMBINED), new, grown),
     ]
@@ -71,7 +71,8 @@ def _quality(
     """Scores of a model on the updated language and in the mean of the others, and differences to two models.
 
     Args:
-        old: what it is held against as the model before the update; new: as the update from scratch.
+        old: the model of its kind before the update; new: what the update from scratch gave of its kind, and
+            beside a combined adapter the merge.
     """
     others = [one for one in way.document["languages"] if one != grown]
     own = model == f"adapter/{grown}"

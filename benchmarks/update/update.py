@@ -9,7 +9,7 @@ language gets all of its rows, and the update is done in copies of that project:
 1. scratch: `sabir run`; the language's adapter is trained anew on all rows, everything is merged, scored, selected;
 2. `update: continue` with each replay share: the same, but the adapter goes on from the last one;
 3. continued: `baseline: continued`; the combined adapter is trained on with the new rows only, and scored;
-4. retrained: `sabir run --with-baseline`; the combined adapter is trained anew on all rows of all languages, and scored.
+4. retrained: `sabir run --with-baseline`; the combined adapter is trained anew on all rows of all, and scored.
 
 Prints tables in Markdown and writes them, with every figure, to DIR/update.md and DIR/update.json. A set-up that is
 there already is taken; the updates are done and measured anew with each call. The machine should be otherwise idle.
@@ -23,7 +23,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from sabir.config import Config
 from sabir.engine.backends import Backend, Slot
 from sabir.engine.backends.inline import InlineBackend
@@ -21,21 +24,28 @@ WORKER_ENV = {
 def slots(config: Config, workers: int | None = None) -> tuple[Slot, ...]:
     """The places for jobs on this machine: a GPU each, or equal shares of the cores.
 
-    Raises InputError when a GPU is asked for and none is there.
+    Raises InputError when a GPU is asked for and none is there. What a cluster has is not looked at.
     """
     from sabir.engine.backends.devices import cores, gpus
 
     wanted = workers or config.run.workers
     found = gpus() if config.run.device in ("auto", "cuda") else []
-    if config.run.device == "cuda" and not found:
+    if config.run.device == "cuda" and not found and config.run.backend != "ray":
         raise InputError("run.device", "is cuda, and no GPU is visible.", "Write device: auto or cpu.")
     if found:
         return gpu_slots(found[: wanted or len(found)], cores())
     return cpu_slots(wanted or cores(), cores())
 
 
-def backend(config: Config, store: Store, workers: int | None, run_id: str) -> Backend:
-    """What the config's run section names. Raises InputError for a cluster that is not there."""
+def backend(
+    config: Config, store: Store, workers: int | None, run_id: str, *, reads: Sequence[Path]
+) -> Backend:
+    """What the config's run section names. Raises InputError for a cluster that is not there, StoreError where a
+    node of it does not see the store.
+
+    Args:
+        reads: what jobs read beside the store: every node must see it.
+    """
     log = store.path / "jobs" / run_id / "server.txt"
     if config.run.backend == "ray":
         from sabir.engine.backends.ray import RayBackend
@@ -49,6 +59,7 @@ def backend(config: Config, store: Store, workers: int | None, run_id: str) -> B
             env=WORKER_ENV,
             store_path=store.path,
             log=log,
+            reads=reads,
         )
     places = slots(config, workers)
     if config.run.backend == "inline":

@@ -135,7 +135,13 @@ class _Run:
         self._stack = contextlib.ExitStack()
         with self._stack:
             self._owner = self._stack.enter_context(Owner(self.store, self.id))
-            self._backend = backend(self.standing.config, self.store, self._hand.workers, self.id)
+            self._backend = backend(
+                self.standing.config,
+                self.store,
+                self._hand.workers,
+                self.id,
+                reads=_reads(self.standing.facts),
+            )
             self._stack.callback(self._backend.close)
             self._opening["devices"] = len(self._backend.slots)
             ledger.begin(self.store, self._opening)
@@ -213,6 +219,12 @@ def _adapters(rows: Iterable[Mapping[str, Any]], languages: Collection[str]) -> 
     """Fingerprint of each language's own adapter among the steps."""
     wanted = {f"adapter/{language}": language for language in languages}
     return {wanted[row["name"]]: row["fingerprint"] for row in rows if row["name"] in wanted}
+
+
+def _reads(facts: Facts) -> list[Path]:
+    """Files and folders that steps read beside the store."""
+    sources = [path for source in facts.sources.values() for path in source.paths]
+    return sources if facts.base_folder is None else [*sources, facts.base_folder]
 
 
 def _row_counts(facts: Facts) -> dict[str, Any]:

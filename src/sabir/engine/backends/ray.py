@@ -29,7 +29,7 @@ from sabir.engine.backends.local import thread_caps
 from sabir.engine.store import write_atomic
 from sabir.errors import InputError, SabirError, StoreError
 
-ANSWER_S = 20.0  # a cluster that has not answered by then is not there; ray.init itself waits for 286 s
+ANSWER_S = 15.0  # a cluster that has not answered by then is not there; ray.init itself waits for 286 s
 LOOK_S = 60.0  # a node may have to start a process first
 END_S = 5.0  # for a killed job to be gone
 STOPPED = 130
