@@ -290,6 +290,25 @@ def test_damage_is_found_and_the_next_run_redoes_just_that(story, tmp_path):
     assert project(config).verify()["damaged"] == []
 
 
+def test_a_lost_release_and_a_lost_hold_are_said_and_never_passed_over(story, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(story.folder, copy, symlinks=True)
+    config = copy / "sabir.yaml"
+    four = story.history["releases"][-1]
+    for fingerprint in (four["fingerprint"], four["languages"]["fr"]):
+        shutil.rmtree(copy / ".sabir/steps" / fingerprint)
+    with pytest.raises(InputError, match=r"data.fr: is held at the adapter of release 2, which is no longer"):
+        project(config).run()
+    write_rows(copy / "data/fr/train.jsonl", rows("fr", "train", 60))
+    document = project(config).run(agree=lambda question: True)
+    assert any(
+        "release 4, which is in use, is no longer in the store" in said for said in document["warnings"]
+    )
+    with pytest.raises(GateNotMet, match="release 4 is lost from the store"):
+        project(config, "gate.undecided=refuse").promote()
+    assert project(config).promote()["verdict"] == "undecided"
+
+
 # --- updates ---------------------------------------------------------------------------------------------
 
 

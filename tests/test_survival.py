@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -11,14 +12,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-import sabir
 from model.tiny import save_adapter
 from sabir.cli import main
 from sabir.engine import care, job, ledger
@@ -26,6 +28,8 @@ from sabir.engine.leases import leases, living
 from sabir.engine.run import Listener
 from sabir.engine.store import Store
 from sabir.errors import StoreError
+from sabir.project import Project
+from sabir.releases import Log
 from sabir.work.bases import EMBEDDED_FOLDER
 from small_project import settings, write_config, write_language
 
@@ -84,7 +88,9 @@ class Command:
 
 def processes() -> dict[int, int]:
     """Every process that has not ended -> its parent."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
+    )
     lines = map(str.split, listed.stdout.splitlines())
     return {int(pid): int(parent) for pid, parent, stat in lines if not stat.startswith("Z")}
 
@@ -344,16 +350,24 @@ def test_when_one_of_two_runs_is_killed_the_other_makes_the_rest(tmp_path, undis
 # --- out of space ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory) -> Iterator[Path]:
     """A disk so small that it can be filled."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("disk")
     mount = ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small disk is root's to mount")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def full(disk: Path, *, free_bytes: int = 0) -> Iterator[None]:
+    fill(disk, free_bytes=free_bytes)
+    try:
+        yield
+    finally:
+        (disk / "ballast").unlink()
 
 
 def fill(disk: Path, *, free_bytes: int = 0) -> None:
@@ -364,66 +378,173 @@ def fill(disk: Path, *, free_bytes: int = 0) -> None:
         ballast.truncate(ballast.tell() - free_bytes)
 
 
-def empty(disk: Path) -> None:
-    (disk / "ballast").unlink(missing_ok=True)
-
-
-@pytest.fixture
-def sabir_(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
-    """The command line in this process: its exit code, and what it said on standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["sabir", *map(str, words)])
-        capsys.readouterr()
+def sabir(*words: str | Path) -> tuple[int, str]:
+    """The command line, in this process: its exit code, and what it said on standard error."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()), redirect_stderr(said):
+        patch.setattr(sys, "argv", ["sabir", *map(str, words)])
         with pytest.raises(SystemExit) as caught:
             main()
-        return int(caught.value.code or 0), capsys.readouterr().err
-
-    return call
+    return int(caught.value.code or 0), said.getvalue()
 
 
-def test_a_full_disk_in_each_kind_of_step_is_a_sentence_and_the_next_run_goes_on(disk, sabir_, monkeypatch):
-    """The disk fills up as each function is called for the first time; then there is space again."""
-    save_adapter(disk / "fr", EMBEDDED_FOLDER, seed=1, size=0.02)
-    merges = {"average": {"method": "linear"}, "whole": {"method": "linear", "rank": "fold"}}
-    functions = {"prepare", "train", "adopt", "merge_step", "fold", "outputs", "scores", "macro", "select"}
-    functions |= {"judge", "analysis"}
-    if find_spec("optuna"):
-        merges["tuned"] = {"method": "linear", "search": {"budget": 2, "over": ["scale"]}}
-        functions.add("search")
-    write_language(disk, "fr", train=0)
-    brought = {"adapter": "fr", **{split: f"data/fr/{split}.jsonl" for split in ("valid", "test")}}
-    data = {"en": "data/en", "de": "data/de", "fr": brought}
-    config = write_project(disk, merges=merges, data=data, run={"backend": "inline"})
-    store = store_of(config)
-    resolve, met = job.resolve, []
+@contextmanager
+def filled_by(disk: Path, met: list[str], free_bytes: Mapping[str, int]) -> Iterator[None]:
+    """The disk fills up as each function of a step is called for the first time; `met` gets its name."""
+    resolve = job.resolve
 
-    def filling(name: str):
+    def resolved(name: str):
         function = resolve(name)
 
         def call(works):
-            called = "fold" if works[0].settings.get("rank") == "fold" else function.__name__
-            if called not in met:
-                met.append(called)
-                fill(disk)
-            yield from function(works)
+            for work in works:
+                called = "fold" if work.settings.get("rank") == "fold" else function.__name__
+                if called not in met and not (disk / "ballast").exists():
+                    met.append(called)
+                    fill(disk, free_bytes=free_bytes.get(called, 0))
+                yield from function([work])
 
         return call
 
-    monkeypatch.setattr(job, "resolve", filling)
-    there: dict[str, bytes] = {}
-    while (answer := sabir_("run", config))[0]:
-        code, said = answer
-        assert (code, said.splitlines()[-1]) == (2, f"{store.path}: the disk is full. Free some space.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "resolve", resolved)
+        yield
+
+
+@pytest.fixture(scope="module")
+def full_story(disk):
+    """A language that is trained and one that brings its adapter, every sort of merge; it fails wherever it can."""
+    save_adapter(disk / "fr", EMBEDDED_FOLDER, seed=1, size=0.02)
+    write_language(disk, "fr", train=0)
+    brought = {"adapter": "fr", **{split: f"data/fr/{split}.jsonl" for split in ("valid", "test")}}
+    merges = {"average": {"method": "linear"}, "whole": {"method": "linear", "rank": "fold"}}
+    if find_spec("optuna"):
+        merges["tuned"] = {"method": "linear", "search": {"budget": 2, "over": ["scale"]}}
+    config = write_project(
+        disk, ["en"], merges=merges, data={"en": "data/en", "fr": brought}, run={"backend": "inline"}
+    )
+    story = SimpleNamespace(store=store_of(config), shown=[], lost=[], there=[], refused=[])
+    log, current = Log(story.store.path), disk / ".sabir/serve/current"
+
+    def failing(met: list[str], free_bytes: Mapping[str, int], *overrides: str) -> dict[str, tuple[int, str]]:
+        failed = {}
+        with filled_by(disk, met, free_bytes):
+            while (answer := sabir("run", config, *overrides))[0]:
+                failed[met[-1]] = answer
+                story.shown.append(sabir("show", config)[0])
+                (disk / "ballast").unlink()
+                story.there.append(records(story.store))
+                story.lost += care.verify(story.store)
+        return failed
+
+    story.failed = failing([], {})
+    for free_bytes in range(0, 60_000, 8192):
+        with full(disk, free_bytes=free_bytes):
+            story.refused.append(
+                (*sabir("promote", config, "merged/average"), log.events(), current.exists())
+            )
+    story.promoted = (*sabir("promote", config, "merged/average"), len(log.events()), current.exists())
+    known = [*story.failed]
+    known.remove("merge_step")
+    story.updated = failing(known, {"merge_step": 200_000}, "--set", "merges.average.scale=0.5")
+    story.last = records(story.store)
+    return story
+
+
+def test_a_full_disk_is_one_sentence_in_each_kind_of_step(full_story):
+    functions = {"prepare", "train", "adopt", "merge_step", "fold", "outputs", "scores", "macro", "select"}
+    functions |= {"analysis", "judge"} | ({"search"} if find_spec("optuna") else set())
+    assert {*full_story.failed} == functions
+    failed = [*full_story.failed.values(), full_story.updated["changes"]]
+    for code, said in failed:
+        assert (code, said.splitlines()[-1]) == (
+            2,
+            f"{full_story.store.path}: the disk is full. Free some space.",
+        )
         assert "Traceback" not in said
         assert "ended with code" not in said
-        assert sabir_("show", config)[0] == 0
-        assert sabir_("plan", config) == (2, sabir_("check", config)[1]), "it says how much it would need"
-        empty(disk)
-        assert there.items() <= records(store).items()
-        assert care.verify(store) == []
-        there = records(store)
-    assert {*met} == functions
-    assert set(times_finished(store).values()) == {1}
-    assert_nothing_is_left(store)
-    assert_all_is_paid(store)
+
+
+def test_where_there_is_room_for_the_ledger_the_step_that_failed_is_named(full_story):
+    code, said = full_story.updated["merge_step"]
+    assert code == 1
+    assert said.splitlines()[-1].startswith("step merged/average: failed after")
+    assert "No space left on device" in said.splitlines()[-1]
+
+
+def test_a_full_disk_takes_nothing_that_was_finished(full_story):
+    assert full_story.lost == []
+    for earlier, later in pairwise([*full_story.there, full_story.last]):
+        assert earlier.items() <= later.items()
+    assert set(times_finished(full_story.store).values()) == {1}
+    assert_nothing_is_left(full_story.store)
+    assert_all_is_paid(full_story.store)
+
+
+def test_what_there_is_can_be_shown_on_a_full_disk(full_story):
+    assert set(full_story.shown) == {0}
+
+
+def test_a_promotion_without_space_changes_nothing_and_can_be_made_again(full_story):
+    for code, said, events_, current in full_story.refused:
+        assert (code, len(said.splitlines())) == (2, 1)
+        assert (events_, current) == ((), False)
+    assert full_story.promoted == (0, "", 1, True)
+
+
+def test_a_worker_of_its_own_says_that_the_disk_is_full(disk):
+    config = write_project(disk / "local", ["en"])
+    said = []
+
+    class Fills(Listener):
+        def started(self, steps, slot):
+            fill(disk)
+
+        def failed(self, step, failure):
+            said.append(failure.message)
+
+    with pytest.raises(StoreError, match=r"the disk is full\. Free some space\."):
+        Project(config).run(listener=Fills(), workers=1)
+    (disk / "ballast").unlink()
+    assert said == ["the disk is full. Free some space."]
+
+
+# --- a store of another time -----------------------------------------------------------------------------
+
+VERBS = {
+    "check": (),
+    "plan": (),
+    "run": (),
+    "show": (),
+    "predict": ("a text",),
+    "promote": (),
+    "rollback": (),
+    "blame": ("2", "de"),
+    "releases": (),
+    "export": ("--out", "out"),
+    "why": ("analysis",),
+    "gc": (),
+    "verify": (),
+    "forget": ("a text",),
+}
+
+
+def test_a_store_of_a_newer_version_is_refused_by_every_verb_and_left_as_it_is(tmp_path):
+    config = write_project(tmp_path)
+    for name, content in {
+        "format.json": {"format": 2},
+        "runs/20300101T000000.000000Z.json": {"id": "20300101T000000.000000Z", "open": True, "what": "new"},
+        "releases/000001.json": {"what": "new"},
+        f"steps/{64 * '0'}/record.json": {"what": "new"},
+    }.items():
+        (tmp_path / ".sabir" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".sabir" / name).write_text(json.dumps(content), encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for verb, words in VERBS.items():
+        code, said = sabir(verb, config, *words)
+        assert code == 2, verb
+        assert said == (
+            f"{tmp_path / '.sabir'}: has the format 2, and this sabir reads formats up to 1. "
+            "It was written by a newer one: upgrade sabir, or use another store.\n"
+        )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

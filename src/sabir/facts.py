@@ -37,7 +37,8 @@ class Facts:
     `base_folder` is None when only the identity was asked for; `adapters` maps a language to the digest of
     the adapter it brings; `memory` is what to hand to the next `gather`. `ancestors` has the languages whose
     adapter is to be a continuation, and of what; `holds` those whose adapter is an earlier one, for as long as
-    their rows are the same; `incumbent` is the digest of the model in use before sabir.
+    their rows are the same; `lost_holds` why one cannot be kept any more, a sentence each; `incumbent` is the
+    digest of the model in use before sabir.
     """
 
     task: Task
@@ -49,6 +50,7 @@ class Facts:
     memory: Mapping[str, Any]
     ancestors: Mapping[str, Ancestor] = field(default_factory=dict)
     holds: Mapping[str, Hold] = field(default_factory=dict)
+    lost_holds: Mapping[str, str] = field(default_factory=dict)
     incumbent: str | None = None
 
     def made_from(self, language: str) -> str:
@@ -93,25 +95,34 @@ def gather(
         errors.append(error)
     raise_all(errors)
     facts = Facts(task, base, folder, sources, rows, adapters, {}, incumbent=incumbent)
-    facts = replace(facts, holds=_holds(facts, locked, store))
+    holds, lost = _holds(facts, locked, store)
+    facts = replace(facts, holds=holds, lost_holds=lost)
     facts = replace(facts, ancestors=_ancestors(config, facts, locked, store, memory, new))
     return replace(facts, memory=_together(memory, new))
 
 
-def _holds(facts: Facts, locked: Lock, store: Store) -> dict[str, Hold]:
-    """The holds that still count: same rows, and an adapter that is there and saw no row that is now forgotten."""
-    return {
-        language: hold
-        for language, hold in locked.holds.items()
-        if language in facts.rows
-        and hold.rows == facts.made_from(language)
-        and store.has(hold.adapter)
-        and not (
-            (forgotten := facts.sources[language].forgotten)
+def _holds(facts: Facts, locked: Lock, store: Store) -> tuple[dict[str, Hold], dict[str, str]]:
+    """The holds of languages whose rows have not changed since; and why one of them cannot be kept, by language."""
+    kept, lost = {}, {}
+    for language, hold in locked.holds.items():
+        if language not in facts.rows or hold.rows != facts.made_from(language):
+            continue
+        forgotten = facts.sources[language].forgotten
+        if not store.has(hold.adapter):
+            lost[language] = (
+                f"is held at the adapter of release {hold.release}, which is no longer in the store."
+            )
+        elif (
+            forgotten
             and language not in facts.adapters
             and holding(store.folder(hold.adapter), "adapter", forgotten)
-        )
-    }
+        ):
+            lost[language] = (
+                f"is held at the adapter of release {hold.release}, which was trained on a row that is now forgotten."
+            )
+        else:
+            kept[language] = hold
+    return kept, lost
 
 
 def _ancestors(

@@ -36,7 +36,7 @@ def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int, to_fo
         to_train, to_merge, to_fold: how many adapters, merged adapters and whole models are not in the store
             yet (for the disk).
     """
-    errors = _metrics(config, facts) + _baseline(config, facts) + _searches(config)
+    errors = _metrics(config, facts) + _baseline(config, facts) + _searches(config) + _holds(facts)
     if facts.base_folder is not None:
         shapes = base_linear_shapes(facts.base_folder)
         errors += _lengths(config, facts, facts.base_folder)
@@ -67,6 +67,12 @@ def _metrics(config: Config, facts: Facts) -> list[InputError]:
             )
         )
     return errors
+
+
+def _holds(facts: Facts) -> list[InputError]:
+    """Languages that went back to an adapter which is lost: today's rows are not taken in its place unasked."""
+    fix = "Put it back, change the rows, or take the language out of holds: in sabir.lock to train on today's rows."
+    return [InputError(f"data.{language}", found, fix) for language, found in facts.lost_holds.items()]
 
 
 def _baseline(config: Config, facts: Facts) -> list[InputError]:

@@ -330,6 +330,7 @@ def gate(
     undecided: Literal["pass", "refuse"],
     level: float,
     accept: Sequence[str] = (),
+    lost: str | None = None,
 ) -> Verdict:
     """Whether a release may take the place of the one it was compared with.
 
@@ -342,8 +343,12 @@ def gate(
         undecided: what becomes of a release of which the test rows cannot tell.
         level: of the intervals; a language is significantly worse at p < 1 - level.
         accept: what to let through all the same: languages, "macro", "undecided", "all".
+        lost: name of the release in use, where its model is lost and nothing can be compared with it: undecided.
     Raises InputError for something to accept that does not exist.
     """
+    if changes is None and lost is not None:
+        reason = f"release {lost} is lost from the store, so nothing can be compared with it"
+        return _verdict("undecided", (reason,), {UNDECIDED: reason} if undecided == "refuse" else {}, accept)
     if changes is None:
         return Verdict("pass", ("there is no release yet to compare it with",))
     rows = {row["language"]: row for row in changes}
@@ -363,10 +368,24 @@ def gate(
         verdict = "fail" if against else "undecided"
         if undecided == "refuse":
             against[UNDECIDED] = about_mean
+    return _verdict(verdict, tuple(dict.fromkeys([*against.values(), about_mean])), against, accept)
+
+
+def _verdict(
+    verdict: Literal["pass", "fail", "undecided"],
+    reasons: tuple[str, ...],
+    against: Mapping[str, str],
+    accept: Sequence[str],
+) -> Verdict:
+    """The verdict, with what stands against the release less what was accepted.
+
+    Args:
+        against: reason by the name that accepts it.
+    """
     accepted = tuple(key for key in against if ALL in accept or key in accept)
     return Verdict(
         verdict,
-        tuple(dict.fromkeys([*against.values(), about_mean])),
+        reasons,
         refused=tuple(reason for key, reason in against.items() if key not in accepted),
         accepted=accepted,
         accept_with=" ".join(f"--accept {key}" for key in against),

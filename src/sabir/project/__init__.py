@@ -11,7 +11,7 @@ from typing import Any
 from sabir.config import Config, load_config
 from sabir.engine.run import Listener
 from sabir.engine.store import Store
-from sabir.errors import InputError
+from sabir.errors import InputError, StoreError
 from sabir.languages import is_language_tag
 from sabir.project import releasing, running, upkeep
 from sabir.project.accounts import rates, retraining, settle, size_from_nothing, supposed
@@ -248,7 +248,7 @@ class Project:
         return upkeep.forget(self.config, self.store, rows, language=language, purge=purge)
 
     def _standing(self, *, with_base: bool) -> Standing:
-        with contextlib.suppress(OSError):  # a store that can only be read: its ledger is shown as it is
+        with contextlib.suppress(OSError, StoreError):  # read only, or a full disk: it is shown as it is
             settle(self.store)
         return Standing(self.config, self.store, with_base=with_base)
 

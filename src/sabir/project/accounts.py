@@ -19,7 +19,11 @@ REMEMBERED_RUNS = 5  # whose costs serve the estimates
 
 
 def settle(store: Store) -> None:
-    """Close the entries of runs that died: what they finished and what they spent is on the disk."""
+    """Close the entries of runs that died: what they finished and what they spent is on the disk.
+
+    Raises StoreError for a store of a newer version, and when the disk is full.
+    """
+    store.check_format()
     for entry in ledger.unsettled(store):
         ledger.write(store, closed(store, entry, failures={}))
 

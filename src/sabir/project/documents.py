@@ -22,7 +22,7 @@ def run_document(
     entry = next((entry for entry in reversed(standing.entries) if entry["id"] == run_id), None)
     comparisons, analysis, changes = (state.record(name) for name in ("comparisons", "analysis", "changes"))
     pinned = [f"{name}: {a.why}." for name, a in state.assessments.items() if a.step.pinned]
-    current = standing.log.current()
+    current = standing.current
     return {
         "run": {"id": run_id, "phase": phase, "languages_changed": changed},
         "steps": step_rows(remembered_statuses(state.rows(), entry), records, config.prices.usd_per_hour),

@@ -43,18 +43,20 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
         return {"promoted": False, "release": in_use.name, "verdict": None, "reasons": reasons, "changes": []}
     changes = None if in_use is None else _changes(standing, state, name, in_use)
     config = standing.config
+    lost = standing.current.name if standing.current and in_use is None else None
     verdict = gate(
         changes,
         max_drop=config.gate.max_drop,
         undecided=config.gate.undecided,
         level=config.evaluate.level,
         accept=accept,
+        lost=lost,
     )
     if not verdict.promoted:
         raise refusal(standing.log.next_name(), verdict)
     by = by or _user()
     with writing(standing.store):
-        if in_use is not None and standing.log.current() is None:
+        if in_use is not None and standing.current is None:
             standing.log.adopt(_incumbent(standing, in_use, by))
         release = standing.log.promote(
             Release(
@@ -68,7 +70,7 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
                 languages=_adapters(state, name),
                 data=_data(standing),
                 base=standing.facts.base.identity,
-                parent=in_use.name if in_use else None,
+                parent=in_use.name if in_use else lost,
                 verdict=verdict.verdict,
                 reasons=verdict.reasons,
                 accepted=verdict.accepted,
@@ -202,7 +204,7 @@ def _evaluated(state: State, model: str, standing: Standing) -> list[str]:
 
 def _spent_since(standing: Standing, what: str) -> float | None:
     """What all runs since the release before spent, in seconds of devices or in dollars; None when not known."""
-    current = standing.log.current()
+    current = standing.current
     rows = [
         row
         for entry in standing.entries
@@ -274,7 +276,7 @@ def hold(standing: Standing, language: str, to: str | None) -> None:
     if rows is None:
         raise InputError(where, "it brings its own adapter.", "Name the earlier one under data: and run.")
     today = standing.state().language_adapters[language]
-    current = standing.log.current()
+    current = standing.current
     if current is None:
         raise InputError(where, "there is no release to go back to.", "Promote one: sabir promote.")
     if to is not None:
@@ -354,7 +356,7 @@ def _value(record: Mapping[str, Any], metric: str) -> float | None:
 
 def history(standing: Standing) -> Document:
     """Every release, the oldest first: data, recipe, scores, cost, who promoted it."""
-    current = standing.log.current()
+    current = standing.current
     rows = []
     for release in standing.log.releases():
         row = {**asdict(release), "scores": list(release.scores)}
@@ -381,7 +383,7 @@ def model_in_use(standing: Standing) -> Path:
 
     Raises InputError when there is neither.
     """
-    current = standing.log.current()
+    current = standing.current
     if current is not None:
         _must_be_there(standing, current)
         return standing.store.folder(current.fingerprint)
@@ -454,7 +456,7 @@ def _must_be_there(standing: Standing, release: Release) -> None:
 
 
 def _current_name(standing: Standing) -> str | None:
-    current = standing.log.current()
+    current = standing.current
     return current.name if current else None
 
 

@@ -50,10 +50,10 @@ def do_missing(config: Config, store: Store, *, with_baseline: bool, hand: Hand)
         settle(store)
         standing = Standing(config, store, with_base=True)
         state = standing.state(with_baseline=with_baseline)
+        warnings = standing.warnings(state)
         if not state.missing:
             _keep_lines(standing, state)
             return run_document(standing, state, run_id=None, phase="none", changed=[])
-        warnings = standing.warnings(state)
         for warning in warnings:
             hand.warn(warning)
         _ask_about_lost_rows(standing, hand)

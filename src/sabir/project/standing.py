@@ -135,10 +135,25 @@ class Standing:
         }
 
     @cached_property
+    def current(self) -> Release | None:
+        """The current release, or None before the first."""
+        return self.log.current()
+
+    @cached_property
     def release(self) -> Released | None:
-        """The release in use: the current one, or the model that was in use before sabir."""
-        current = self.log.current()
-        return before_sabir(self.config, self.facts) if current is None else released(current)
+        """The model in use that a new one can be held against: the current release's, or the one before sabir.
+
+        None where there is neither, and where the release's model is lost and cannot be made again.
+        """
+        if self.current is None:
+            return before_sabir(self.config, self.facts)
+        return released(self.current) if self._can_be_had(self.current) else None
+
+    def _can_be_had(self, release: Release) -> bool:
+        if self.store.has(release.fingerprint):
+            return True
+        adapters = release.languages.values()
+        return release.recipe is not None and bool(adapters) and all(map(self.store.has, adapters))
 
     def state(self, *, with_baseline: bool = False) -> State:
         """The plan held against the store as it is at this moment.
@@ -212,7 +227,14 @@ class Standing:
             to_fold=folded,
         )
         raise_all(findings.errors)
-        return [*findings.warnings, *self._renamed()]
+        return [*findings.warnings, *self._renamed(), *self._lost()]
+
+    def _lost(self) -> Iterator[str]:
+        if self.current is not None and self.release is None:
+            yield (
+                f"release {self.current.name}, which is in use, is no longer in the store and cannot be made again: "
+                "nothing can be held against it."
+            )
 
     def _renamed(self) -> Iterator[str]:
         """A language that has the training rows another one had in the last run: a new name, and a new training."""

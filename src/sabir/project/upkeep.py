@@ -217,7 +217,7 @@ def _all(standing: Standing) -> tuple[Forgotten, ...]:
 
 
 def _must_not_be_in_use(standing: Standing, copies: Sequence[Mapping[str, Any]]) -> None:
-    current = standing.log.current()
+    current = standing.current
     if current is not None and any(copy["fingerprint"] == current.fingerprint for copy in copies):
         raise InputError(
             "forget --purge",
