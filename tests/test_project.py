@@ -483,10 +483,11 @@ def test_a_changed_base_folder_is_refused_and_another_name_pins_anew(tmp_path):
         with pytest.raises(InputError, match=r"base: 'one' is not the model that sabir\.lock pins"):
             verb()
     write_config(tmp_path, settings(("en", "de"), base="two"))
-    facts = sabir.Project(config)._facts(with_base=True)
-    lock.write(config, facts.base)
-    assert lock.read(config)["two"] == facts.base
-    assert set(lock.read(config)) == {"one", "two"}
+    again = sabir.Project(config)
+    two = Standing(again.config, again.store, with_base=True).facts.base
+    lock.write(config, lock.Lock(bases={two.name: two}))
+    assert lock.read(config).bases["two"] == two
+    assert set(lock.read(config).bases) == {"one", "two"}
 
 
 def test_a_store_that_cannot_be_written_is_said_to_be(small):

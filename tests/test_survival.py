@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -23,6 +24,7 @@ import pytest
 
 from model.tiny import save_adapter
 from sabir.cli import main
+from sabir.cli.app import app
 from sabir.engine import care, job, ledger
 from sabir.engine.leases import leases, living
 from sabir.engine.run import Listener
@@ -423,7 +425,7 @@ def full_story(disk):
     config = write_project(
         disk, ["en"], merges=merges, data={"en": "data/en", "fr": brought}, run={"backend": "inline"}
     )
-    story = SimpleNamespace(store=store_of(config), shown=[], lost=[], there=[], refused=[])
+    story = SimpleNamespace(store=store_of(config), shown=[], cleaned=[], lost=[], there=[], refused=[])
     log, current = Log(story.store.path), disk / ".sabir/serve/current"
 
     def failing(met: list[str], free_bytes: Mapping[str, int], *overrides: str) -> dict[str, tuple[int, str]]:
@@ -432,6 +434,7 @@ def full_story(disk):
             while (answer := sabir("run", config, *overrides))[0]:
                 failed[met[-1]] = answer
                 story.shown.append(sabir("show", config)[0])
+                story.cleaned.append(sabir("gc", config))
                 (disk / "ballast").unlink()
                 story.there.append(records(story.store))
                 story.lost += care.verify(story.store)
@@ -481,8 +484,9 @@ def test_a_full_disk_takes_nothing_that_was_finished(full_story):
     assert_all_is_paid(full_story.store)
 
 
-def test_what_there_is_can_be_shown_on_a_full_disk(full_story):
+def test_a_full_disk_can_be_looked_at_and_cleaned_up(full_story):
     assert set(full_story.shown) == {0}
+    assert set(full_story.cleaned) == {(0, "")}
 
 
 def test_a_promotion_without_space_changes_nothing_and_can_be_made_again(full_story):
@@ -540,6 +544,11 @@ def test_a_store_of_a_newer_version_is_refused_by_every_verb_and_left_as_it_is(t
         (tmp_path / ".sabir" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / ".sabir" / name).write_text(json.dumps(content), encoding="utf-8")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {*VERBS} == {
+        command.callback.__name__
+        for command in app.registered_commands
+        if "config" in inspect.signature(command.callback).parameters
+    }
     for verb, words in VERBS.items():
         code, said = sabir(verb, config, *words)
         assert code == 2, verb

@@ -25,6 +25,8 @@ from sabir.serving import keep_only_current
 from sabir.work.copies import holding, splits_holding
 from sabir.work.sources import Forgotten, find_rows, hash_of
 
+ROOM_BYTES = 1 << 16  # for an owner's file, a lease and their folders
+
 Document = dict[str, Any]
 
 
@@ -60,6 +62,7 @@ def _fields(found: Iterable[tuple[str, Any, Any]]) -> list[dict[str, Any]]:
 def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
     """Free what neither releases nor the plan nor the last runs stand on."""
     store = standing.store
+    _make_room(store)
     with writing(store), exclusive(store, CARE):
         state = standing.state()
         planned = {assessment.fingerprint for assessment in state.assessments.values()}
@@ -79,6 +82,12 @@ def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
         "freed_bytes": freed,
         "junk": [{**asdict(one), "path": str(one.path)} for one in junk],
     }
+
+
+def _make_room(store: Store) -> None:
+    """On a full disk nobody could say that he cleans up; what is only remembered goes first."""
+    if store.path.is_dir() and shutil.disk_usage(store.path).free < ROOM_BYTES:
+        shutil.rmtree(store.path / "cache", ignore_errors=True)
 
 
 def _merged_facts(store: Store, keep: Collection[str]) -> set[str] | None:
