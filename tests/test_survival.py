@@ -184,7 +184,8 @@ def assert_nothing_is_left(store: Store, *, by_the_dead: Collection[str] = ()) -
 def assert_all_is_paid(store: Store) -> None:
     """Each run has its entry, each finished step is in one of them, and so is each attempt at one."""
     entries = {entry["id"]: entry for entry in ledger.runs(store)}
-    assert set(entries) == {path.name for path in (store.path / "jobs").iterdir()}
+    logged = {path.name for path in (store.path / "jobs").iterdir()}  # `gc` takes old ones
+    assert logged <= {*entries}
     assert not any(entry.get("open") for entry in entries.values())
     made = {record["fingerprint"]: record for record in store.records()}
     paid = [
@@ -200,7 +201,7 @@ def assert_all_is_paid(store: Store) -> None:
             token = f"{name}-{folder.name}"
             left = [step for step in steps_of(folder) if made[step["fingerprint"]]["job"] != token]
             broken_off += bool(left and events(folder))
-        assert len(entry["attempts"]) == broken_off
+        assert name not in logged or len(entry["attempts"]) == broken_off
         walls = [step["wall_s"] for step in entry["steps"] if step["status"] == "run"]
         walls += [attempt["wall_s"] for attempt in entry["attempts"]]
         totals = [row for row in entry["costs"] if row["component"] == "total" and row["measured"]]

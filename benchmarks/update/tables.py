@@ -18,7 +18,7 @@ def tables(trial: Mapping[str, Any]) -> str:
         f"Training the combined adapter was predicted to take {found['predicted_s']:.1f} s and took "
         f"{found['measured_s']:.1f} s: {percent(found['error'])} off."
     )
-    return f"{title}\n\n{_quality(trial['quality'], language)}\n{_costs(trial)}\n{said}\n"
+    return f"{title}\n\n{_quality(trial['quality'], language)}\n{_costs(trial)}\n{_kinds(trial)}\n{said}\n"
 
 
 def _quality(rows: Sequence[Mapping[str, Any]], language: str) -> str:
@@ -62,6 +62,18 @@ def _costs(trial: Mapping[str, Any]) -> str:
         for row in trial["costs"]
     ]
     return _markdown(heads, cells) + f"\nSeconds on one device; {trial['usd_per_hour']:g} USD an hour.\n"
+
+
+def _kinds(trial: Mapping[str, Any]) -> str:
+    """Where the time of the update from scratch went, by kind of step."""
+    rows = {row["name"]: row for row in trial["costs"]}
+    scratch, whole = rows["scratch"], rows["retrained"]["whole"]
+    cells = [
+        [kind, str(row["steps"]), f"{row['device_s']:.1f}", percent(row["device_s"] / whole)]
+        for kind, row in scratch["kinds"].items()
+    ]
+    cells.append(["no step", "", f"{scratch['rest']:.1f}", percent(scratch["rest"] / whole)])
+    return _markdown(("kind of step, scratch", "steps", "seconds", "of retraining everything"), cells)
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

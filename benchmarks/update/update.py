@@ -1,10 +1,10 @@
 """An update of one language, by every route: what each costs, and how good it is.
 
-    python benchmarks/update/update.py DATA --out DIR [--grow de] [--before 1200] [--seeds 1]
+    python benchmarks/update/update.py DATA --out DIR [--grow de] [--before 0.8] [--seeds 1]
 
 DATA has a folder per language with train, valid and test rows in JSONL. Under DIR a project with the settings of
-examples/sentiment-reviews.yaml is set up with only the first rows of one language, and its merge promoted. Then the
-language gets all of its rows, and the update is done in copies of that project:
+examples/sentiment-reviews.yaml is set up with only a part of the training rows of one language, and its merge promoted.
+Then the language gets all of them, and the update is done in copies of that project:
 
 1. scratch: `sabir run`; the language's adapter is trained anew on all rows, everything is merged, scored, selected;
 2. `update: continue` with each replay share: the same, but the adapter goes on from the last one;
@@ -40,6 +40,7 @@ from sabir.strict_yaml import load
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sentiment-reviews.yaml"
 USD_PER_HOUR = 2.5
 NAME = "sabir.yaml"
+SPLITS = ("train", "valid", "test")
 
 
 @dataclass
@@ -65,19 +66,17 @@ class Clock(Listener):
 class Trial:
     """One seed's project, set up with a part of one language's rows, and the ways to bring in the others."""
 
-    def __init__(self, data: Path, folder: Path, *, grow: str, before: int, limit: int | None, seed: int):
+    def __init__(self, data: Path, folder: Path, *, grow: str, before: float, share: float, seed: int):
         self.folder, self.grow = folder, grow
         settings, _ = load(EXAMPLE.read_text(encoding="utf-8"), where=str(EXAMPLE))
         self.languages = list(settings["data"])
         for language in self.languages:
-            every = {
-                split: _lines(data / language / f"{split}.jsonl") for split in ("train", "valid", "test")
-            }
-            after = {split: lines[:limit] for split, lines in every.items()}
+            after = {split: _first(data / language / f"{split}.jsonl", share) for split in SPLITS}
             _write(folder / "data" / "after" / language, after)
             if language == grow:
-                _write(folder / "data" / "before" / language, {**after, "train": after["train"][:before]})
-                self.rows = {"before": min(before, len(after["train"])), "after": len(after["train"])}
+                known = after["train"][: round(before * len(after["train"]))]
+                _write(folder / "data" / "before" / language, {**after, "train": known})
+                self.rows = {"before": len(known), "after": len(after["train"])}
         self._settings = {
             **settings,
             "lora": {**settings["lora"], "seed": seed},
@@ -131,8 +130,10 @@ class Trial:
         return Way(name, project.store, document, entry, wall_s, clock.spans())
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines(keepends=True)
+def _first(path: Path, share: float) -> list[str]:
+    """The first lines of a file."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return lines[: round(share * len(lines))]
 
 
 def _write(folder: Path, rows: Mapping[str, list[str]]) -> None:
@@ -149,10 +150,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--grow", default="de", help="the language that gets new rows")
-    parser.add_argument("--before", type=int, default=1200, help="its training rows before the update")
+    parser.add_argument("--before", type=float, default=0.8, help="share of its training rows before")
     parser.add_argument("--replay", default="0,0.1,0.3", help="shares of old rows to go on with")
     parser.add_argument("--seeds", type=int, default=1, help="projects to do, seeds from 0 on")
-    parser.add_argument("--limit", type=int, help="at most so many rows of a file: to try the script")
+    parser.add_argument("--share", type=float, default=1.0, help="of the rows of every file, the first ones")
     given = parser.parse_args()
     found = []
     started = time.perf_counter()
@@ -162,7 +163,7 @@ def main() -> None:
             given.out / f"seed-{seed}",
             grow=given.grow,
             before=given.before,
-            limit=given.limit,
+            share=given.share,
             seed=seed,
         )
         before = trial.set_up()

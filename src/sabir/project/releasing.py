@@ -127,7 +127,7 @@ def _candidate(standing: Standing, state: State, model: str | None) -> str:
             )
         if state.selected is None:
             found = "no merge of today's data is selected yet."
-            raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+            raise InputError(standing.where, found, standing.run_first)
         return state.selected
     known = [
         name for name in state.plan.reported if name.startswith("merged/") or name in (COMBINED, CONTINUED)
@@ -146,7 +146,7 @@ def _scores(standing: Standing, state: State, model: str) -> list[dict[str, Any]
     names = [f"scores/{model}/{language}/test" for language in (*config.languages, "macro")]
     if missing := [name for name in names if state.record(name) is None]:
         found = f"{missing[0]} is not in the store: {model} is not evaluated on today's rows."
-        raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+        raise InputError(standing.where, found, standing.run_first)
     records = {name: record for name in names if (record := state.record(name)) is not None}
     return score_rows(config.task.name, config.lora.seed, records)
 
@@ -162,7 +162,7 @@ def _changes(standing: Standing, state: State, model: str, in_use: Released) -> 
     inputs = {role: graph.result_of(dep) for role, dep in step.deps.items()}
     if not all(standing.store.has(fingerprint) for fingerprint in inputs.values()):
         found = f"release {in_use.name} has no scores on today's test rows yet."
-        raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+        raise InputError(standing.where, found, standing.run_first)
     return next(iter(changes([at_once(standing, step, inputs)])))[1]["result"]["changes"]
 
 
@@ -267,10 +267,7 @@ def hold(standing: Standing, language: str, to: str | None) -> None:
             before it with another adapter.
     """
     config = standing.config
-    if language not in config.languages:
-        known = list(config.languages)
-        fix = f"There are: {', '.join(known)}.{did_you_mean(language, known)}"
-        raise InputError(f"--language {language}", "there is no such language.", fix)
+    standing.must_have(language, f"--language {language}")
     where = f"rollback --language {language}"
     rows = standing.facts.rows[language].digests.get("train")
     if rows is None:
@@ -305,10 +302,7 @@ def blame(standing: Standing, name: str, language: str, *, hand: Hand) -> Docume
     from sabir.stats import holm
     from sabir.work.judge import judge
 
-    if language not in standing.config.languages:
-        known = list(standing.config.languages)
-        fix = f"There are: {', '.join(known)}.{did_you_mean(language, known)}"
-        raise InputError(f"blame {name} {language}", "there is no such language.", fix)
+    standing.must_have(language, f"blame {name} {language}")
     release = standing.log.named(name)
     parent = None if release.parent is None else standing.log.named(release.parent)
     if parent is None or not parent.languages or not release.languages:
@@ -391,7 +385,7 @@ def model_in_use(standing: Standing) -> Path:
     name = _candidate(standing, state, None)
     if state.record(name) is None:
         found = "there is no selected merge of today's data yet."
-        raise InputError(standing.where, found, f"Do `sabir run {standing.where}` first.")
+        raise InputError(standing.where, found, standing.run_first)
     return standing.store.folder(state.assessments[name].fingerprint)
 
 

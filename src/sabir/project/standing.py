@@ -9,11 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from sabir import lock
+from sabir.catalog import did_you_mean
 from sabir.config import Config
 from sabir.engine import ledger
 from sabir.engine.store import Store
 from sabir.engine.why import Assessment, assess
-from sabir.errors import raise_all
+from sabir.errors import InputError, raise_all
 from sabir.facts import Facts, gather
 from sabir.lineage import continued
 from sabir.lock import Line, Lock
@@ -108,6 +109,18 @@ class Standing:
     def where(self) -> str:
         """The config, as sentences call it."""
         return str(self.config.path)
+
+    @property
+    def run_first(self) -> str:
+        """What to do where something is not made yet."""
+        return f"Do `sabir run {self.where}` first."
+
+    def must_have(self, language: str, where: str) -> None:
+        """Raise InputError for a language that is not in the config."""
+        known = list(self.config.languages)
+        if language not in known:
+            fix = f"There are: {', '.join(known)}.{did_you_mean(language, known)}"
+            raise InputError(where, "there is no such language.", fix)
 
     @cached_property
     def entries(self) -> list[dict[str, Any]]:

@@ -68,11 +68,14 @@ def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
         planned = {assessment.fingerprint for assessment in state.assessments.values()}
         roots = set(planned) | _released(standing.log)
         by_config: dict[str, int] = {}
-        for entry in reversed(ledger.runs(store)):
+        entries = ledger.runs(store)
+        for entry in reversed(entries):
             name = entry.get("config", "")
             by_config[name] = by_config.get(name, 0) + 1
             if by_config[name] <= keep_runs:
                 roots |= {step["fingerprint"] for step in entry["steps"]}
+        if unsettled := {entry["id"] for entry in entries if entry.get("open")}:  # they may have made more
+            roots |= {record["fingerprint"] for record in store.records() if record["run"] in unsettled}
         roots |= {line.adapter for line in standing.locked.lineage.values()}
         keep = care.closure(store, roots)
         junk = care.garbage(store, keep, resumable=planned, facts=_merged_facts(store, keep))
@@ -131,10 +134,8 @@ def forget(
     settle(store)
     standing = Standing(config, store, with_base=False)
     languages = list(config.languages) if language is None else [language]
-    if language is not None and language not in config.languages:
-        known = list(config.languages)
-        fix = f"There are: {', '.join(known)}.{did_you_mean(language, known)}"
-        raise InputError(f"--language {language}", "there is no such language.", fix)
+    if language is not None:
+        standing.must_have(language, f"--language {language}")
     rows: list[dict[str, Any]] = []
     texts: set[str] = set()
     forgotten = {key: list(value) for key, value in standing.locked.forgotten.items()}
