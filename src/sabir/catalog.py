@@ -12,6 +12,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sabir.errors import InputError
@@ -46,7 +47,7 @@ class Entry:
         """First line of the docstring."""
         return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Setting]:
         """Keyword-only parameters by name, in the order they are written."""
         signature = inspect.signature(self.function)

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -144,7 +145,7 @@ def _made(kind: type[T], values: Any) -> T:
     if not isinstance(values, dict):
         raise TypeError
     made = kind(**values)
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in _hints(kind).items():  # type: ignore[arg-type]
         if not isinstance(getattr(made, name), hint):
             raise ValueError(name)
     return made
@@ -195,3 +196,8 @@ def _lines(values: Mapping[str, Any], depth: int = 0, *, in_order: bool = False)
 def _quoted(value: Any) -> str:
     """A text or null as JSON has it, which is YAML too."""
     return json.dumps(value, ensure_ascii=False)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -174,7 +175,7 @@ class Reader:
 
     def section(self, start: T, given: Mapping[str, Any], path: KeyPath) -> T:
         """A section with flat settings: the frozen dataclass `start`, with what the section says in it."""
-        hints = typing.get_type_hints(type(start), include_extras=True)
+        hints = _hints(type(start))  # type: ignore[arg-type]
         read = self.settings(self.mapping(given, path), hints, path, repr(path[-1]))
         return dataclasses.replace(start, **read)  # type: ignore[type-var]
 
@@ -361,3 +362,8 @@ def _plain(text: str) -> Any:
         return load_value(text, where="")
     except InputError:
         return None
+
+
+@functools.cache  # a section of each of a hundred languages is read with the same ones
+def _hints(section: type) -> dict[str, Any]:
+    return typing.get_type_hints(section, include_extras=True)

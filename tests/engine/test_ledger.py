@@ -24,6 +24,10 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
+def whole(runs):
+    return [{**run, "steps": run["steps"]} for run in runs]
+
+
 def test_there_are_no_runs_at_first(store):
     assert ledger.runs(store) == []
     assert ledger.last(store) is None
@@ -54,9 +58,23 @@ def test_an_entry_being_written_is_not_read(store):
 
 def test_an_entry_is_there_from_the_start_and_open_until_it_is_written(store):
     ledger.begin(store, {"id": "1", "steps": []})
-    assert ledger.runs(store) == [{"id": "1", "steps": [], "open": True}]
+    assert whole(ledger.runs(store)) == [{"id": "1", "steps": [], "open": True}]
     ledger.write(store, {**ledger.last(store), "wall_s": 3})
-    assert ledger.runs(store) == [{"id": "1", "steps": [], "wall_s": 3}]
+    assert whole(ledger.runs(store)) == [{"id": "1", "steps": [], "wall_s": 3}], "its steps are kept"
+
+
+def test_the_steps_of_an_entry_are_read_when_asked_for(store):
+    ledger.write(store, {"id": "1", "steps": [{"name": "a"}]})
+    (store.path / "runs" / "2.json").write_text('{"id": "2", "steps": [{"name": "old"}]}')
+    one, two = ledger.runs(store)
+    assert "steps" not in one
+    assert [one["steps"], two["steps"]] == [[{"name": "a"}], [{"name": "old"}]]
+    (store.path / "runs/steps/1.json").unlink()
+    assert one["steps"] == [{"name": "a"}], "read once"
+    with pytest.raises(StoreError, match="the steps of an entry of the ledger are gone"):
+        ledger.runs(store)[0]["steps"]
+    with pytest.raises(KeyError):
+        one["nothing"]
 
 
 def test_an_open_entry_is_unsettled_once_its_run_is_dead(store):

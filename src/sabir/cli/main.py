@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from sabir.cli.app import app
@@ -13,6 +14,9 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; every error of the user's is a sentence, never a traceback."""
+    gc.set_threshold(
+        100_000
+    )  # the many parts of a plan live to its end: looking through them took a fifth of it
     try:
         code = app(standalone_mode=False, prog_name="sabir")
     except SabirError as error:

@@ -1,4 +1,8 @@
-"""What every run did and cost, kept for ever: one JSON file a run, there from its start on."""
+"""What every run did and cost, kept for ever: an entry a run, there from its start on.
+
+runs/<id>.json         the entry: costs, rows, what went wrong
+runs/steps/<id>.json   its steps, apart: of many languages they are megabytes, and few commands ask for them
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,28 @@ from typing import Any
 
 from sabir.engine.leases import living
 from sabir.engine.store import Store, read_json, saying_when_full, write_atomic
+from sabir.errors import StoreError
+
+FIX = "Delete it; only its costs are forgotten."
+
+
+class Run(dict[str, Any]):
+    """An entry of the ledger; its `steps` are read when they are first asked for, as `run["steps"]`."""
+
+    def __init__(self, entry: Mapping[str, Any], steps: Path):
+        super().__init__(entry)
+        self._steps = steps
+
+    def __missing__(self, key: str) -> Any:
+        if key != "steps":
+            raise KeyError(key)
+        try:
+            self[key] = read_json(self._steps, "the steps of this entry of the ledger", FIX)["steps"]
+        except FileNotFoundError as error:
+            raise StoreError(
+                str(self._steps), "the steps of an entry of the ledger are gone.", FIX
+            ) from error
+        return self[key]
 
 
 def new_run_id() -> str:
@@ -33,18 +59,18 @@ def write(store: Store, run: Mapping[str, Any]) -> None:
     _write(store, {key: value for key, value in run.items() if key != "open"})
 
 
-def runs(store: Store) -> list[dict[str, Any]]:
+def runs(store: Store) -> list[Run]:
     """All runs, oldest first."""
-    return [_read(path) for path in _paths(store)]
+    return list(map(_read, _paths(store)))
 
 
-def last(store: Store) -> dict[str, Any] | None:
+def last(store: Store) -> Run | None:
     """The newest run, or None."""
     paths = _paths(store)
     return _read(paths[-1]) if paths else None
 
 
-def unsettled(store: Store) -> list[dict[str, Any]]:
+def unsettled(store: Store) -> list[Run]:
     """Entries that are open and whose run is dead: it was killed before it could say what it did."""
     entries = [entry for entry in runs(store) if entry.get("open")]
     alive = set(living(store)) if entries else set()
@@ -93,13 +119,20 @@ def _events(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(store: Store, run: Mapping[str, Any]) -> None:
+    head = dict(run)
     with saying_when_full(store):
-        write_atomic(store.path / "runs" / f"{run['id']}.json", run)
+        if "steps" in head:
+            write_atomic(_steps(store, run["id"]), {"steps": head.pop("steps")})
+        write_atomic(store.path / "runs" / f"{run['id']}.json", head)
+
+
+def _steps(store: Store, run_id: str) -> Path:
+    return store.path / "runs" / "steps" / f"{run_id}.json"
 
 
 def _paths(store: Store) -> list[Path]:
     return sorted((store.path / "runs").glob("[!.]*.json"))  # ids sort by time
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, "this entry of the ledger", "Delete it; only its costs are forgotten.")
+def _read(path: Path) -> Run:
+    return Run(read_json(path, "this entry of the ledger", FIX), path.parent / "steps" / path.name)

@@ -12,7 +12,7 @@ the current release) is planned when the selection is known; until then it is li
 
 from sabir.plan.released import Released, against, before_sabir, suspects
 from sabir.plan.steps import COMBINED, CONTINUED, OWN
-from sabir.plan.whole import Plan, Stale, combined_step, comparison, comparison_of, plan
+from sabir.plan.whole import Plan, Stale, combined_graph, comparison, comparison_of, plan, selected
 
 __all__ = [
     "COMBINED",
@@ -23,9 +23,10 @@ __all__ = [
     "Stale",
     "against",
     "before_sabir",
-    "combined_step",
+    "combined_graph",
     "comparison",
     "comparison_of",
     "plan",
+    "selected",
     "suspects",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,12 +56,6 @@ def released(steps: Steps, release: Released) -> Step:
     if Graph([step]).fingerprints[step.name] == release.fingerprint:
         return step
     return replace(step, kind=release.kind, deps={}, pinned=release.fingerprint, note="an earlier release")
-
-
-def is_released(model: str, planned: Sequence[Step], release: Released) -> bool:
-    """Whether a merge among the steps is the very model of the release."""
-    below = [step for step in planned if step.name == model or step.name.startswith(("data/", "adapter/"))]
-    return Graph(below).fingerprints[model] == release.fingerprint
 
 
 def changes(steps: Steps, model: str, release: Released) -> Step:

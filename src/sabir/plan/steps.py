@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sabir.catalog import non_default
 from sabir.config import Config, LoraConfig, MergeConfig, SearchConfig, members
+from sabir.engine.fingerprint import Canonical
 from sabir.engine.steps import Dep, Known, Part, Step
 from sabir.facts import Facts
 from sabir.languages import UpdateConfig
@@ -246,7 +248,7 @@ class Steps:
             kind="macro",
             run="sabir.work.scores:macro",
             version=VERSIONS["macro"],
-            settings=self.scoring(),
+            settings=self.averaged,
             deps={language: f"scores/{model}/{language}/{split}" for language in self.languages},
             batch="macro",
             size=float(sum(self.facts.rows[language].rows[split] for language in self.languages)),
@@ -271,7 +273,6 @@ class Steps:
         }
 
     def outputs(self, model: str, language: str, split: str) -> Step:
-        lora = self.config.languages[language].lora
         deps: dict[str, Dep] = {"rows": Part(f"data/{language}", split)}
         if model != "base":
             deps["model"] = model
@@ -281,12 +282,7 @@ class Steps:
             kind="outputs",
             run="sabir.work.outputs:outputs",
             version=VERSIONS["outputs"],
-            settings={
-                "base": self.facts.base.identity,
-                "language": language,
-                "max_length": lora.max_length,
-                **self.decoding(),
-            },
+            settings=self.answered[language],
             deps=deps,
             args={"base": self.base, "split": split, "batch_size": self.config.evaluate.batch_size},
             batch="outputs",
@@ -308,7 +304,7 @@ class Steps:
             kind="scores",
             run="sabir.work.scores:scores",
             version=VERSIONS["scores"],
-            settings={"language": language, **self.words(language), **self.scoring()},
+            settings=self.scored[language],
             deps={"outputs": f"outputs/{model}/{language}/{split}", "rows": Part(f"data/{language}", split)},
             args={"split": split},
             batch="scores",
@@ -316,6 +312,36 @@ class Steps:
             priority=PRIORITY["scores"],
             preload=LIGHT,
         )
+
+    # Settings that are the same for every model are written once: they are those of nearly all steps.
+
+    @cached_property
+    def answered(self) -> dict[str, Canonical]:
+        """Settings of a model's answers, by language."""
+        return {
+            language: Canonical.of(
+                {
+                    "base": self.facts.base.identity,
+                    "language": language,
+                    "max_length": settings.lora.max_length,
+                    **self.decoding(),
+                }
+            )
+            for language, settings in self.config.languages.items()
+        }
+
+    @cached_property
+    def scored(self) -> dict[str, Canonical]:
+        """Settings of a model's scores, by language."""
+        return {
+            language: Canonical.of({"language": language, **self.words(language), **self.scoring()})
+            for language in self.languages
+        }
+
+    @cached_property
+    def averaged(self) -> Canonical:
+        """Settings of a model's mean over languages."""
+        return Canonical.of(self.scoring())
 
     def select(self, candidates: Mapping[str, list[str]]) -> Step:
         return Step(

@@ -11,7 +11,7 @@ from sabir.engine.steps import Graph, Step
 from sabir.errors import InputError, raise_all
 from sabir.facts import Facts
 from sabir.lineage import Ancestor
-from sabir.plan.released import Released, changes, is_released, released
+from sabir.plan.released import Released, changes, released
 from sabir.plan.steps import CONTINUED, Steps, speaks
 
 
@@ -62,11 +62,19 @@ def plan(
         release: the current one, which the selected merge is held against.
     Raises InputError when two languages or two merges are the same.
     """
-    make = Steps(config, facts)
+    first = _until_selection(Steps(config, facts), stale, release)
+    return (
+        first if selection is None else selected(config, facts, first, selection=selection, release=release)
+    )
+
+
+def _until_selection(make: Steps, stale: Stale | None, release: Released | None) -> Plan:
+    config = make.config
     steps = [make.data(language) for language in make.languages]
     steps += [make.adapter(language) for language in make.languages]
     models = ["base", *(f"adapter/{language}" for language in make.languages)]
-    if combined := combined_step(config, facts):
+    if config.baseline != "none":
+        combined = make.combined()
         if stale is not None:
             combined = replace(combined, deps={}, pinned=stale.fingerprint, note=stale.note)
         steps.append(combined)
@@ -74,48 +82,71 @@ def plan(
         if stale is not None and stale.continued is not None and config.baseline == "continued":
             steps.append(make.continued(stale.continued))
             models.append(CONTINUED)
-    candidates: dict[str, list[str]] = {}
+    recipes: dict[str, list[str]] = {}
     for merge in config.merges.values():
         for name, step in make.merged(merge):
             steps.append(step)
-            candidates.setdefault(merge.name, []).append(name)
-    everyone = [name for names in candidates.values() for name in names]
+            recipes.setdefault(merge.name, []).append(name)
+    everyone = [name for names in recipes.values() for name in names]
     if everyone and len(make.languages) > 1:
         steps.append(make.analysis())
     for model in everyone:
         steps += make.evaluation(model, "valid")
     later: list[Later] = []
     if everyone:
-        steps.append(make.select(candidates))
-        if selection is None:
-            models += [names[0] for names in candidates.values() if len(names) == 1]
-            open_grids = [recipe for recipe, names in candidates.items() if len(names) > 1]
-            for recipe in open_grids:
-                later += [
-                    Later(step.name, step.kind, step.size)
-                    for step in make.evaluation(f"merged/{recipe}[*]", "test")
-                ]
-            later.append(Later("comparisons", "judge", None))
-            if release is not None:
-                later.append(Later("changes", "changes", None))
-        else:
-            models += [selection["best"][recipe] for recipe in candidates]
+        steps.append(make.select(recipes))
+        later = _later(make, recipes, release)
+    models += [names[0] for names in recipes.values() if len(names) == 1]
     for model in models:
         steps += make.evaluation(model, "test")
-    if selection is not None and everyone:
-        steps.append(make.comparisons(selection, models))
-        if release is not None and not is_released(selection["selected"], steps, release):
-            steps.append(released(make, release))
-            steps += make.evaluation(release.model, "test")
-            steps.append(changes(make, selection["selected"], release))
     graph = Graph(steps)
     _refuse_twins(graph)
     return Plan(graph, tuple(later), tuple(everyone), tuple(models))
 
 
-def combined_step(config: Config, facts: Facts) -> Step | None:
-    """The step that trains the combined baseline, or None when the config asks for none."""
-    return None if config.baseline == "none" else Steps(config, facts).combined()
+def _later(make: Steps, recipes: Mapping[str, list[str]], release: Released | None) -> list[Later]:
+    grids = [recipe for recipe, names in recipes.items() if len(names) > 1]
+    steps = [step for recipe in grids for step in make.evaluation(f"merged/{recipe}[*]", "test")]
+    return [
+        *(Later(step.name, step.kind, step.size) for step in steps),
+        Later("comparisons", "judge", None),
+        *([Later("changes", "changes", None)] if release is not None else []),
+    ]
+
+
+def selected(
+    config: Config,
+    facts: Facts,
+    first: Plan,
+    *,
+    selection: Mapping[str, Any],
+    release: Released | None = None,
+) -> Plan:
+    """A plan without a selection, gone on with when the selection is known: the same steps, and what was `later`."""
+    if not first.merges:
+        return first
+    make = Steps(config, facts)
+    alone = [model for model in first.reported if model not in first.merges]
+    models = [*alone, *(selection["best"][merge.name] for merge in config.merges.values())]
+    steps = [
+        step for model in models if model not in first.reported for step in make.evaluation(model, "test")
+    ]
+    steps.append(make.comparisons(selection, models))
+    if release is not None and first.graph.fingerprints[selection["selected"]] != release.fingerprint:
+        steps.append(released(make, release))
+        steps += make.evaluation(release.model, "test")
+        steps.append(changes(make, selection["selected"], release))
+    graph = Graph(steps, on=first.graph)
+    _refuse_twins(graph)
+    return Plan(graph, (), first.merges, tuple(models))
+
+
+def combined_graph(config: Config, facts: Facts) -> Graph | None:
+    """The combined baseline and the rows it stands on, or None when the config asks for none."""
+    make = Steps(config, facts)
+    if config.baseline == "none":
+        return None
+    return Graph([*(make.data(language) for language in make.languages), make.combined()])
 
 
 def comparison(config: Config, facts: Facts, a: str, b: str) -> Step:

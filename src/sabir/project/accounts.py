@@ -118,9 +118,14 @@ def supposed(
 def _trainings(standing: Standing) -> tuple[dict[str, Mapping[str, Any]], Mapping[str, Any] | None]:
     """What the newest training of each language took, and that of the combined adapter."""
     attempts = [attempt for entry in standing.entries for attempt in entry.get("attempts", ())]
+    trained = [
+        entry
+        for entry in standing.entries
+        if any(row["component"] == "train" and row["measured"] for row in entry["costs"])
+    ]
     costs = {
         step["name"]: in_full(step, step["fingerprint"], attempts)
-        for entry in standing.entries
+        for entry in trained
         for step in entry["steps"]
         if step["kind"] == "adapter" and step.get("wall_s") is not None
     }

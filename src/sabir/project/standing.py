@@ -18,7 +18,7 @@ from sabir.errors import InputError, raise_all
 from sabir.facts import Facts, gather
 from sabir.lineage import continued
 from sabir.lock import Line, Lock
-from sabir.plan import COMBINED, Plan, Released, Stale, before_sabir, combined_step, plan
+from sabir.plan import COMBINED, Plan, Released, Stale, before_sabir, combined_graph, plan, selected
 from sabir.releases import Log, Release
 
 
@@ -57,15 +57,11 @@ class State:
     @property
     def language_adapters(self) -> dict[str, str]:
         """Fingerprint of each language's own adapter."""
-        return {
-            name.removeprefix("adapter/"): assessment.fingerprint
-            for name, assessment in self.assessments.items()
-            if name.startswith("adapter/") and name.removeprefix("adapter/") in self.languages
-        }
+        return {language: self.assessments[f"adapter/{language}"].fingerprint for language in self.languages}
 
     @property
-    def languages(self) -> set[str]:
-        return {name.removeprefix("data/") for name in self.assessments if name.startswith("data/")}
+    def languages(self) -> list[str]:
+        return [name.removeprefix("data/") for name in self.assessments if name.startswith("data/")]
 
     def rows(self) -> list[dict[str, Any]]:
         """Name, kind, fingerprint, status, why and size of each step, in order."""
@@ -175,26 +171,23 @@ class Standing:
             with_baseline: plan a new combined baseline where the old one is of other data.
         """
         previous = {step["name"]: step["fingerprint"] for step in self.last["steps"]} if self.last else {}
-        first = plan(self.config, self.facts, selection=None, stale=None, release=self.release)
-        stale = None if with_baseline else self._stale(first)
-        if stale is not None:
-            first = plan(self.config, self.facts, selection=None, stale=stale, release=self.release)
-        whole = first
+        stale = None if with_baseline else self._stale()
+        first = whole = plan(self.config, self.facts, selection=None, stale=stale, release=self.release)
         if "select" in first.graph and (record := self.store.record(first.graph.fingerprints["select"])):
-            selection = record["result"]
-            whole = plan(self.config, self.facts, selection=selection, stale=stale, release=self.release)
+            whole = selected(self.config, self.facts, first, selection=record["result"], release=self.release)
         return State(whole, assess(whole.graph, self.store, previous))
 
-    def _stale(self, fresh: Plan) -> Stale | None:
+    def _stale(self) -> Stale | None:
         """The newest combined baseline of other data, if today's was not trained and differs in that only."""
-        step = combined_step(self.config, self.facts)
-        if step is None or self.store.has(fresh.graph.fingerprints[step.name]):
+        fresh = combined_graph(self.config, self.facts)
+        if fresh is None or self.store.has(fresh.fingerprints[COMBINED]):
             return None
+        step = fresh[COMBINED]
         for record in self._former(COMBINED):
             if record["settings"] == dict(step.settings) and record["version"] == step.version:
                 return Stale(
                     record["fingerprint"],
-                    f"trained on older data ({_changes(record['deps'], fresh.graph.identities(step))}); "
+                    f"trained on older data ({_changes(record['deps'], fresh.identities(step))}); "
                     "--with-baseline trains it anew",
                     continued(self.store, self.facts, record["fingerprint"])
                     if self.config.baseline == "continued"
