@@ -303,7 +303,7 @@ def test_a_hold_counts_while_the_rows_are_the_same_and_its_adapter_is_there(grow
     assert grown.facts().ancestors == {}  # its adapter is that one, and no continuation
     grown.train_rows("de", rows("de", "train", 51))
     assert grown.facts().holds == {}
-    assert grown.facts().ancestors["de"].adapter == P
+    assert grown.facts().ancestors["de"].adapter == Q, "not the one that was rejected"
 
 
 def test_a_hold_on_what_is_not_in_the_store_or_the_config_does_not_count(grown):

@@ -71,6 +71,7 @@ def story(tmp_path_factory):
     scenes.served_second = served(config)
 
     write_rows(folder / "data/fr/train.jsonl", [*rows("fr", "train", 48), *poisoned("fr", 200)])
+    scenes.poisoned_plan = project(config).plan()
     scenes.poisoned = project(config).run()
     with pytest.raises(GateNotMet) as refused:
         project(config).promote()
@@ -115,8 +116,12 @@ def test_an_update_trains_one_language_and_holds_the_merge_against_the_release(s
 
 def test_a_plan_says_which_drop_the_test_rows_would_show(story):
     drops = {row["language"]: row for row in story.update_plan["detectable"]}
-    assert set(drops) == set(THREE)
-    assert all(0 < row["drop"] < 1 and row["n"] == 40 for row in drops.values())
+    assert set(drops) == {*THREE, "macro"}
+    assert all(0 < drops[language]["drop"] < 1 and drops[language]["n"] == 40 for language in THREE)
+    assert 0 < drops["macro"]["drop"] < min(drops[language]["drop"] for language in THREE)
+    known = {row["language"]: row["detectable"] for row in story.update["changes"]}
+    later = {row["language"]: row["drop"] for row in story.poisoned_plan["detectable"]}
+    assert later == known, "once two releases were compared, what that showed"
 
 
 def test_why_follows_a_change_down_to_the_rows_that_changed(story):
@@ -302,11 +307,169 @@ def test_a_lost_release_and_a_lost_hold_are_said_and_never_passed_over(story, tm
     write_rows(copy / "data/fr/train.jsonl", rows("fr", "train", 60))
     document = project(config).run(agree=lambda question: True)
     assert any(
-        "release 4, which is in use, is no longer in the store" in said for said in document["warnings"]
+        "release 4 is lost from the store and cannot be made again" in said for said in document["warnings"]
     )
     with pytest.raises(GateNotMet, match="release 4 is lost from the store"):
         project(config, "gate.undecided=refuse").promote()
     assert project(config).promote()["verdict"] == "undecided"
+
+
+def copied(story, tmp_path) -> Path:
+    shutil.copytree(story.folder, tmp_path / "copy", symlinks=True)
+    return tmp_path / "copy/sabir.yaml"
+
+
+def test_a_way_back_that_is_refused_changes_nothing(story, tmp_path):
+    config = copied(story, tmp_path)
+    project(config).rollback(to="3")
+    before = lock.read(config)
+    with pytest.raises(InputError, match="there is no 'xx' to accept"):
+        project(config).rollback(language="de", to="1", accept=["xx"])
+    with pytest.raises(GateNotMet):
+        project(config, "gate.max_drop=0.0", "gate.undecided=refuse").rollback(language="de", to="1")
+    assert lock.read(config) == before
+    assert project(config).releases()["current"] == "3"
+    with pytest.raises(InputError, match="its adapter is that of release 2 already"):
+        project(config).rollback(language="de", to="2")
+
+
+def test_a_hold_can_be_lifted(story, tmp_path):
+    config = copied(story, tmp_path)
+    project(config).lift("fr")
+    assert lock.read(config).holds == {}
+    assert "held" not in json.dumps(project(config).plan()["steps"])
+    with pytest.raises(InputError, match="is not held"):
+        project(config).lift("fr")
+
+
+def test_rolling_one_language_back_asks_about_lost_rows_of_another(story, tmp_path):
+    config = copied(story, tmp_path)
+    write_rows(config.parent / "data/en/train.jsonl", rows("en", "train", 8))
+    with pytest.raises(InputError, match=r"data.en: has 8 train rows, and the last run had 48"):
+        project(config).rollback(language="de", to="1", accept=["all"])
+    said = project(config).rollback(language="de", to="1", accept=["all"], agree=lambda question: True)
+    assert said["trained"] == ["adapter/en"]
+
+
+def test_blame_is_no_run_of_the_project(story, tmp_path):
+    config = copied(story, tmp_path)
+    write_rows(config.parent / "data/en/train.jsonl", rows("en", "train", 60))
+    write_rows(config.parent / "data/fr/test.jsonl", rows("fr", "test", 44))
+    before = project(config).plan()
+    runs = len(list((config.parent / ".sabir/runs").glob("*.json")))
+    project(config).blame("2", "fr")
+    assert len(list((config.parent / ".sabir/runs").glob("*.json"))) == runs + 1, "it is in the ledger"
+    after = project(config).plan()
+    made = {step["name"] for step in after["steps"] if step["status"] == "reused"} - {
+        step["name"] for step in before["steps"] if step["status"] == "reused"
+    }
+    assert made == {"data/fr"}, "what it read serves the next run"
+    assert after["phase"] == before["phase"]
+    reasons = {step["name"]: step["why"] for step in before["steps"]}
+    assert all(step["why"] == reasons[step["name"]] for step in after["steps"] if step["status"] == "run")
+    assert project(config).show()["run"] == story.shown["run"]
+
+
+def test_what_cannot_be_served_is_not_promoted(story, tmp_path):
+    config = copied(story, tmp_path)
+    given = config.read_text("utf-8").replace("merges:\n", "merges:\n  whole: {method: linear, rank: fold}\n")
+    config.write_text(given, encoding="utf-8")
+    project(config).run()
+    with pytest.raises(InputError, match=r"serve.form: is adapter"):
+        project(config).promote("merged/whole", accept=["all"])
+    assert project(config).releases()["current"] == "4"
+    assert served(config).is_dir()
+    assert project(config, "serve.form=model").promote("merged/whole", accept=["all"])["release"] == "5"
+    assert (served(config) / "model.safetensors").is_file()
+    with pytest.raises(InputError, match=r"serve.form: is adapter"):
+        project(config).rollback(to="5")
+    assert project(config).rollback(to="4")["release"] == "4"
+
+
+def test_a_release_on_another_base_is_neither_compared_with_nor_gone_back_to(story, tmp_path):
+    from sabir.work.bases import EMBEDDED_FOLDER
+
+    config = copied(story, tmp_path)
+    shutil.copytree(EMBEDDED_FOLDER, config.parent / "other")
+    text = json.loads((config.parent / "other/config.json").read_text("utf-8"))
+    (config.parent / "other/config.json").write_text(
+        json.dumps({**text, "note": "another"}), encoding="utf-8"
+    )
+    config.write_text(config.read_text("utf-8").replace("base: embedded", "base: other"), encoding="utf-8")
+    plan = project(config).plan()
+    assert any("release 4 stands on another base than 'other'" in said for said in plan["warnings"])
+    assert not any("release/" in step["name"] for step in plan["steps"])
+    for call in (
+        lambda p: p.rollback(),
+        lambda p: p.predict(["x"]),
+        lambda p: p.blame("3", "fr"),
+        lambda p: p.rollback(language="de", to="1"),
+        lambda p: p.export(tmp_path / "out"),
+    ):
+        with pytest.raises(
+            InputError, match=r"release \d stands on another base|stands on another base than 'other'"
+        ):
+            call(project(config))
+
+
+def test_another_config_has_releases_of_its_own_and_may_not_take_the_serving_folder(story, tmp_path):
+    config = copied(story, tmp_path)
+    other = config.with_name("other.yaml")
+    other.write_text(config.read_text("utf-8"), encoding="utf-8")
+    project(other).run()
+    assert project(other).releases()["releases"] == []
+    with pytest.raises(InputError, match=r"is the serving folder of sabir.yaml"):
+        project(other).promote()
+    assert project(other, "serve.folder=theirs").promote()["release"] == "1"
+    assert project(config).releases()["current"] == "4"
+    project(config).gc(keep_runs=0)
+    assert project(other).predict(["x"]), "gc keeps the releases of every config"
+
+
+def test_a_release_that_came_meanwhile_is_not_passed_over(story, tmp_path, monkeypatch):
+    from sabir.project import releasing
+    from sabir.releases import Log
+
+    config = copied(story, tmp_path)
+    real = releasing.gate
+
+    def meanwhile(*arguments, **settings):
+        Log(config.parent / ".sabir", config.name).roll_back("2", "bob")
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(releasing, "gate", meanwhile)
+    with pytest.raises(InputError, match="release 2 came into use meanwhile, by bob"):
+        project(config).promote("adapter/combined", accept=["all"])
+    assert project(config).releases()["current"] == "2"
+
+
+def test_the_model_before_sabir_is_release_0_and_can_be_gone_back_to(tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from sabir.model.loading import load_base
+    from sabir.work.bases import EMBEDDED_FOLDER
+
+    torch.manual_seed(0)
+    targets = ["q_proj", "v_proj"]
+    model = get_peft_model(
+        load_base(EMBEDDED_FOLDER, device="cpu"),
+        LoraConfig(r=8, target_modules=targets, init_lora_weights=False),
+    )
+    model.save_pretrained(str(tmp_path / "old"))
+    config = write_project(tmp_path / "project", gate={"incumbent": "../old"}, baseline="none")
+    document = project(config).run()
+    assert {row["b"] for row in document["changes"]} == {"release/0"}
+    first = project(config).promote(accept=["all"])
+    assert first["release"] == "1"
+    assert project(config).run()["run"]["id"] is None
+    history = project(config).releases()["releases"]
+    assert [release["name"] for release in history] == ["0", "1"]
+    assert history[0]["scores"]
+    assert history[1]["device_s"] > 0
+    assert project(config).rollback()["release"] == "0"
+    assert (served(config) / "adapter_model.safetensors").is_file()
+    assert project(config).predict(["x"])
 
 
 # --- updates ---------------------------------------------------------------------------------------------
@@ -364,7 +527,7 @@ def test_a_language_taken_out_is_merged_no_more(story, tmp_path):
     assert trained(document) == set()
     assert {row["language"] for row in document["changes"]} == {"en", "de", "macro"}
     release = project(copy / "sabir.yaml").promote(accept=["all"])
-    assert release["promoted"]
+    assert "fr is no longer served" in release["reasons"]
     assert set(project(copy / "sabir.yaml").releases()["releases"][-1]["languages"]) == {"en", "de"}
 
 

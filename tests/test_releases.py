@@ -35,7 +35,7 @@ def names(releases):
 
 
 def test_an_empty_store_has_no_release_and_nothing_is_written(tmp_path):
-    log = Log(tmp_path / "store")
+    log = Log(tmp_path / "store", "sabir.yaml")
     assert (log.releases(), log.current(), log.before_current()) == ((), None, None)
     assert log.next_name() == "1"
     with pytest.raises(InputError, match=r"release 1: there is no such release\. Promote one"):
@@ -62,14 +62,14 @@ def test_a_release_comes_back_as_it_was_promoted(tmp_path):
         device_s=3.0,
         run="20261121",
     )
-    given = Log(tmp_path).promote(whole)
+    given = Log(tmp_path, "sabir.yaml").promote(whole)
     assert given.name == "1"
-    assert Log(tmp_path).current() == Log(tmp_path).named("1") == given
-    assert sorted(os.listdir(tmp_path / "releases")) == ["000001.json"]
+    assert Log(tmp_path, "sabir.yaml").current() == Log(tmp_path, "sabir.yaml").named("1") == given
+    assert sorted(os.listdir(tmp_path / "releases/sabir.yaml")) == ["000001.json"]
 
 
 def test_the_newest_event_says_what_is_in_use(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log, 3)
     assert log.current().name == "3"
     assert log.roll_back("1", "bob").name == "1"
@@ -82,7 +82,7 @@ def test_the_newest_event_says_what_is_in_use(tmp_path):
 
 
 def test_rolling_back_twice_goes_two_back(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log, 4)
     for expected in ("3", "2", "1"):
         assert log.roll_back(log.before_current().name, "ann").name == expected
@@ -90,7 +90,7 @@ def test_rolling_back_twice_goes_two_back(tmp_path):
 
 
 def test_what_was_rolled_back_is_not_gone_back_to(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log, 3)
     log.roll_back("2", "ann")  # 3 was bad
     promoted(log)
@@ -102,7 +102,7 @@ def test_what_was_rolled_back_is_not_gone_back_to(tmp_path):
 
 
 def test_the_current_release_is_not_rolled_back_to(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log, 2)
     with pytest.raises(InputError, match="release 2: is the current one already"):
         log.roll_back("2", "ann")
@@ -110,7 +110,7 @@ def test_the_current_release_is_not_rolled_back_to(tmp_path):
 
 
 def test_an_unknown_release_is_refused_with_those_there_are(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log, 2)
     for ask in (lambda: log.named("7"), lambda: log.roll_back("7", "ann")):
         with pytest.raises(InputError, match=r"release 7: there is no such release\. There are: 1, 2\."):
@@ -118,7 +118,7 @@ def test_an_unknown_release_is_refused_with_those_there_are(tmp_path):
 
 
 def test_the_model_before_sabir_is_release_0_and_comes_first(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     assert log.adopt(release("incumbent", kind="adopted")).name == "0"
     assert log.current().name == "0"
     assert promoted(log).name == "1"
@@ -134,7 +134,7 @@ def by_german(log, *adapters):
 
 
 def test_the_last_other_adapter_of_a_language_is_that_of_the_newest_release_with_another(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     by_german(log, "a", "b", "b", "c")
     assert log.last_with_other("de", "c").name == "3"
     assert log.last_with_other("de", "new, not promoted").name == "4"
@@ -145,7 +145,7 @@ def test_the_last_other_adapter_of_a_language_is_that_of_the_newest_release_with
 
 
 def test_german_rolled_back_twice_goes_two_back(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     by_german(log, "a", "b", "c", "b")  # the last one holds yesterday's German
     assert log.last_with_other("de", "b").languages["de"] == "a"
     by_german(log, "a")
@@ -153,7 +153,7 @@ def test_german_rolled_back_twice_goes_two_back(tmp_path):
 
 
 def test_the_german_of_a_release_that_was_rolled_back_is_not_offered(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     by_german(log, "a", "bad")
     log.roll_back("1", "ann")
     by_german(log, "c", None, "c")
@@ -166,7 +166,7 @@ def test_people_who_promote_at_once_all_get_through_under_names_of_their_own(tmp
         "who, store = sys.argv[1:]\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for i in range(10):\n"
-        "    given = Log(store).promote(Release('', 'now', who, f'merged/{i}', 'merged', 'f'))\n"
+        "    given = Log(store, 'sabir.yaml').promote(Release('', 'now', who, f'merged/{i}', 'merged', 'f'))\n"
         "    print(given.name, flush=True)\n"
     )
     people = [
@@ -186,7 +186,7 @@ def test_people_who_promote_at_once_all_get_through_under_names_of_their_own(tmp
     given = {who: person.communicate()[0].split() for who, person in zip("abe", people, strict=True)}
     every = [int(name) for each in given.values() for name in each]
     assert sorted(every) == list(range(1, 31))
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     assert names(log.releases()) == [str(name) for name in range(1, 31)]
     for who, mine in given.items():
         assert [log.named(name).by[0] for name in mine] == [who] * 10
@@ -194,7 +194,7 @@ def test_people_who_promote_at_once_all_get_through_under_names_of_their_own(tmp
 
 
 def test_somebody_who_came_first_keeps_the_number(tmp_path, monkeypatch):
-    log, link, others = Log(tmp_path), os.link, []
+    log, link, others = Log(tmp_path, "sabir.yaml"), os.link, []
 
     def later(source, target):
         if not others:
@@ -208,7 +208,7 @@ def test_somebody_who_came_first_keeps_the_number(tmp_path, monkeypatch):
 
 
 def test_a_link_that_nfs_made_and_denies_is_written_once(tmp_path, monkeypatch):
-    log, link = Log(tmp_path), os.link
+    log, link = Log(tmp_path, "sabir.yaml"), os.link
 
     def denied(source, target):
         link(source, target)
@@ -220,7 +220,7 @@ def test_a_link_that_nfs_made_and_denies_is_written_once(tmp_path, monkeypatch):
 
 
 def test_a_promotion_that_finds_the_disk_full_leaves_what_was_in_use(tmp_path, monkeypatch):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log)
 
     def full(*_):
@@ -232,7 +232,7 @@ def test_a_promotion_that_finds_the_disk_full_leaves_what_was_in_use(tmp_path, m
             with pytest.raises(StoreError, match=r"No space left on device\. What was in use stays so"):
                 promoted(log)
     assert log.current().name == "1"
-    assert os.listdir(tmp_path / "releases") == ["000001.json"]
+    assert os.listdir(tmp_path / "releases/sabir.yaml") == ["000001.json"]
 
 
 @pytest.mark.parametrize(
@@ -250,9 +250,9 @@ def test_a_promotion_that_finds_the_disk_full_leaves_what_was_in_use(tmp_path, m
     ],
 )
 def test_a_damaged_event_is_said_with_its_file_and_nothing_is_written_over_it(tmp_path, content):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log, 2)
-    path = tmp_path / "releases" / "000002.json"
+    path = tmp_path / "releases/sabir.yaml" / "000002.json"
     path.write_bytes(content)
     for ask in (log.current, log.releases, lambda: log.named("1"), lambda: promoted(log)):
         with pytest.raises(StoreError, match=r"000002\.json.*(remove it)"):
@@ -263,9 +263,9 @@ def test_a_damaged_event_is_said_with_its_file_and_nothing_is_written_over_it(tm
 
 
 def test_an_event_of_a_newer_sabir_is_said_and_what_it_adds_to_a_release_is_left_out(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log)
-    path = tmp_path / "releases" / "000001.json"
+    path = tmp_path / "releases/sabir.yaml" / "000001.json"
     event = json.loads(path.read_text())
     event["release"]["colour"] = "red"
     path.write_text(json.dumps(event))
@@ -276,10 +276,10 @@ def test_an_event_of_a_newer_sabir_is_said_and_what_it_adds_to_a_release_is_left
 
 
 def test_files_that_are_no_events_are_left_alone(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, "sabir.yaml")
     promoted(log)
     for name in ("notes.json", ".aside", "000002.json.bak"):
-        (tmp_path / "releases" / name).write_text("mine")
+        (tmp_path / "releases/sabir.yaml" / name).write_text("mine")
     assert names(log.releases()) == ["1"]
 
 

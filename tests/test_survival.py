@@ -23,6 +23,7 @@ from types import SimpleNamespace
 import pytest
 
 from model.tiny import save_adapter
+from sabir import lock
 from sabir.cli import main
 from sabir.cli.app import app
 from sabir.engine import care, job, ledger
@@ -33,7 +34,8 @@ from sabir.errors import StoreError
 from sabir.project import Project
 from sabir.releases import Log
 from sabir.work.bases import EMBEDDED_FOLDER
-from small_project import settings, write_config, write_language
+from sabir.work.sources import hash_of
+from small_project import rows, settings, write_config, write_language
 
 TWO = ("en", "de")
 LORA = {"rank": 4, "epochs": 3, "max_length": 64, "batch_size": 4, "learning_rate": 2e-3}
@@ -350,6 +352,21 @@ def test_when_one_of_two_runs_is_killed_the_other_makes_the_rest(tmp_path, undis
     assert_all_is_paid(store)
 
 
+def test_what_is_forgotten_while_a_run_begins_stays_forgotten(tmp_path):
+    config, text = write_project(tmp_path), rows("de", "train", 6)[5]["input"]
+
+    def forget(warning):
+        Project(config).forget([text])
+
+    class Begun(Listener):
+        def planned(self, assessments):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Project(config).run(warn=forget, listener=Begun())
+    assert [row.text for row in lock.read(config).forgotten["de"]] == [hash_of(text)]
+
+
 # --- out of space ----------------------------------------------------------------------------------------
 
 
@@ -448,10 +465,20 @@ def full_story(disk):
                 (*sabir("promote", config, "merged/average"), log.events(), current.exists())
             )
     story.promoted = (*sabir("promote", config, "merged/average"), len(log.events()), current.exists())
+    out = disk / "out"
+    with full(disk, free_bytes=8192):
+        story.exported = [(*sabir("export", config, "--out", out), out.exists())]
+    story.exported.append((*sabir("export", config, "--out", out), out.exists()))
     known = [*story.failed]
     known.remove("merge_step")
     story.updated = failing(known, {"merge_step": 200_000}, "--set", "merges.average.scale=0.5")
     story.last = records(story.store)
+    again = sabir("promote", config, "merged/average", "--set", "merges.average.scale=0.5", "--accept", "all")
+    story.back = [(again[0], log.current().name)]
+    for free_bytes in range(0, 60_000, 4096):
+        if story.back[-1] != (0, "1"):
+            with full(disk, free_bytes=free_bytes):
+                story.back.append((sabir("rollback", config)[0], log.current().name))
     return story
 
 
@@ -495,6 +522,20 @@ def test_a_promotion_without_space_changes_nothing_and_can_be_made_again(full_st
         assert (code, len(said.splitlines())) == (2, 1)
         assert (events_, current) == ((), False)
     assert full_story.promoted == (0, "", 1, True)
+
+
+def test_an_export_without_space_leaves_nothing_and_can_be_made_again(full_story):
+    (code, said, there), again = full_story.exported
+    assert (code, len(said.splitlines()), there) == (2, 1, False)
+    assert "No space left on device" in said
+    assert again == (0, "", True)
+
+
+def test_a_way_back_without_space_changes_nothing_and_then_goes_back_once(full_story):
+    (promoted, *refused, last) = full_story.back
+    assert (promoted, last) == ((0, "2"), (0, "1"))
+    assert refused
+    assert set(refused) == {(2, "2")}
 
 
 def test_a_worker_of_its_own_says_that_the_disk_is_full(disk):

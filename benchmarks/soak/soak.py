@@ -62,8 +62,8 @@ from sabir.cli import main
 main()
 """
 FIRST, MORE = 40, 16  # training rows of a language: at first, and added at a time
-AT_ONCE_S = 5.0  # half of the kills come so soon after the start, the others after so many events:
-EVENTS = 60
+AT_ONCE_S = 4.0  # half of the kills come so soon after the start, the others after so many events:
+EVENTS = 25
 
 
 class Project:

@@ -18,7 +18,7 @@ from sabir.engine.store import Store
 from sabir.errors import InputError, raise_all
 from sabir.lineage import Ancestor, ancestor
 from sabir.lock import NAME as LOCK
-from sabir.lock import Hold, Lock, PinnedBase
+from sabir.lock import Hold, Line, Lock, PinnedBase
 from sabir.lora.files import CONFIG, WEIGHTS, open_adapter
 from sabir.tasks import Task, make_task
 from sabir.work import bases
@@ -137,6 +137,8 @@ def _ancestors(
     found = {}
     for name, language in config.languages.items():
         line = locked.lineage.get(name)
+        if (hold := locked.holds.get(name)) and name not in facts.holds:
+            line = Line(rows="", adapter=hold.adapter, parent=None)  # not the one that was rejected
         if line is None or language.update.mode != "continue" or name in (*facts.adapters, *facts.holds):
             continue
         parent, compared = ancestor(language, line, facts, store=store, memory=memory.get("lineage", {}))
@@ -244,6 +246,6 @@ def _base(
             "base",
             f"{config.base!r} is not the model that {LOCK} pins "
             f"({same.identity[:19]}, now {found.identity[:19]}).",
-            f"Restore it; or delete {LOCK} to train everything on the new one.",
+            f"Restore it; or take it out of bases: in {LOCK} to train everything on the new one.",
         )
     return found, folder

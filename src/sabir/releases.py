@@ -1,6 +1,6 @@
 """Which model is in use, since when and on whose word; and whether a new one may take its place.
 
-`releases/000007.json` in the store: one file an event, promotion or rollback, never changed once it is there.
+`releases/<config>/000007.json` in the store: one file an event, promotion or rollback, never changed once it is there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Release:
         data: per language the `digests` and numbers of `rows` by split.
         base: identity of the base model.
         parent: name of the release it was judged against; None for the first.
-        verdict: pass, fail or undecided; `reasons` why, and what of them was `accepted` by name.
+        verdict: pass, fail or undecided, None of what was in use before sabir; `reasons` why, and what of them was
+            `accepted` by name.
         scores, changes: rows as in the documents; `changes` against the parent.
         evaluated: fingerprints of the scores and changes that the verdict stands on.
         usd, device_s: what the run that made it cost; None when not known.
@@ -62,7 +63,7 @@ class Release:
     data: Mapping[str, Any] = field(default_factory=dict)
     base: str | None = None
     parent: str | None = None
-    verdict: str = "pass"
+    verdict: str | None = None
     reasons: Sequence[str] = ()
     accepted: Sequence[str] = ()
     scores: Sequence[Row] = ()
@@ -98,10 +99,11 @@ class Log:
 
     Args:
         store: the store's folder.
+        config: name of the config file whose releases they are; several configs may share a store.
     """
 
-    def __init__(self, store: Path | str):
-        self.folder = Path(store) / "releases"
+    def __init__(self, store: Path | str, config: str):
+        self.folder = Path(store) / "releases" / config
 
     def events(self) -> tuple[Event, ...]:
         """All that happened, the oldest first."""
@@ -178,10 +180,18 @@ class Log:
         """The name that the next promotion gives, if nobody else promotes before."""
         return _next_name(self.events())
 
-    def promote(self, release: Release) -> Release:
-        """Put a release to use, under the next free name; gives it back with that name."""
+    def promote(self, release: Release, *, after: int | None = None) -> Release:
+        """Put a release to use, under the next free name; gives it back with that name.
+
+        Args:
+            after: number of the newest event that was known when the release was judged; None: any may have come.
+        Raises InputError when something happened since: what it was judged against is no longer in use.
+        """
 
         def promotion(past: Sequence[Event]) -> Release:
+            if after is not None and past and past[-1].number > after:
+                found = f"release {past[-1].to} came into use meanwhile, by {past[-1].by}."
+                raise InputError("promote", found, "Look at it, then promote again.")
             return replace(release, name=_next_name(past))
 
         return self._append(promotion)
@@ -296,6 +306,12 @@ def _next_name(past: Sequence[Event]) -> str:
     return str(1 + max((int(event.to) for event in past), default=0))
 
 
+def logs(store: Path | str) -> list[Log]:
+    """The releases of every config that has any in a store."""
+    folder = Path(store) / "releases"
+    return [Log(store, path.name) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+
+
 # --- the gate --------------------------------------------------------------------------------------------
 
 
@@ -336,18 +352,18 @@ def gate(
 
     It passes when the mean over languages is surely not worse by more than `max_drop` (non-inferiority: the lower
     bound of the paired difference lies above -max_drop), fails when that surely is so, and is undecided otherwise.
-    Any language that is significantly worse, corrected for their number, makes it fail.
+    Any language that the old one serves and that is significantly worse, corrected for their number, makes it fail.
 
     Args:
         changes: rows of the `changes` step, new minus old; None when there is no release to compare with.
         undecided: what becomes of a release of which the test rows cannot tell.
         level: of the intervals; a language is significantly worse at p < 1 - level.
         accept: what to let through all the same: languages, "macro", "undecided", "all".
-        lost: name of the release in use, where its model is lost and nothing can be compared with it: undecided.
+        lost: why nothing can be compared with the release in use, a clause; the verdict is then undecided.
     Raises InputError for something to accept that does not exist.
     """
     if changes is None and lost is not None:
-        reason = f"release {lost} is lost from the store, so nothing can be compared with it"
+        reason = f"{lost}, so nothing can be compared with it"
         return _verdict("undecided", (reason,), {UNDECIDED: reason} if undecided == "refuse" else {}, accept)
     if changes is None:
         return Verdict("pass", ("there is no release yet to compare it with",))
@@ -355,9 +371,12 @@ def gate(
     mean = rows.pop(MACRO)
     _check_accept(accept, list(rows))
     against: dict[str, str] = {}  # reason by what accepts it
-    for language, row in rows.items():
+    served = {language: row for language, row in rows.items() if row.get("served", True)}
+    for language, row in served.items():
         if row["p"] is not None and row["p"] < 1 - level and row["difference"] < 0:
-            against[language] = f"{language} {_moved(row)} ({_p(row['p'])}, corrected for {_languages(rows)})"
+            against[language] = (
+                f"{language} {_moved(row)} ({_p(row['p'])}, corrected for {_languages(served)})"
+            )
     verdict: Literal["pass", "fail", "undecided"] = "fail" if against else "pass"
     about_mean = _about_mean(mean, list(rows.values()), max_drop=max_drop, level=level)
     low, high = mean["low"], mean["high"]

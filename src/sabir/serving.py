@@ -20,10 +20,18 @@ from sabir.lora.write import sync_folder, write_text
 CURRENT = "current"
 BUILDING = ".building"  # what is written; left only by a process that was killed
 JUNK = ".junk-"  # what is removed: out of its place first, so that half of it is never taken for a release
+OWNER = ".owner"
 MARK = ".sabir"  # in every folder made here; no other one is ever removed
 
 
-def swap(folder: Path, release: str, build: Callable[[Path], None]) -> Path:
+def swap(
+    folder: Path,
+    release: str,
+    build: Callable[[Path], None],
+    *,
+    owner: str | None = None,
+    then: Callable[[], object] = lambda: None,
+) -> Path:
     """Point `current` to a release, built first where it does not lie there yet; gives its folder.
 
     A reader of `current` finds the old release or the new one, whole, at any moment; if anything fails, the old
@@ -35,17 +43,22 @@ def swap(folder: Path, release: str, build: Callable[[Path], None]) -> Path:
         folder: the serving folder.
         release: what the release's own folder is called: one name stands for one content.
         build: writes the release into the folder it is given, which does not exist yet.
-    Raises InputError where `current` or the release's name is something that was not made here, StoreError when the
-    disk does not take it, and whatever `build` raises.
+        owner: whose serving folder it is, a config's name: another owner is refused.
+        then: called once the release lies there, before `current` points to it: if it raises, nothing changes.
+    Raises InputError where `current` or the release's name is something that was not made here, or the folder is
+    another's, StoreError when the disk does not take it, and whatever `build` and `then` raise.
     """
     current, place = folder / CURRENT, folder / release
     try:
         _check_ours(current, place)
         before = os.readlink(current) if current.is_symlink() else None
         folder.mkdir(parents=True, exist_ok=True)
+        if owner is not None:
+            _claim(folder / OWNER, owner)
         _clear(folder)
         if not place.exists():
             _build(folder, place, build)
+        then()
         if before != release:
             _point(current, release)
     except OSError as error:
@@ -74,6 +87,17 @@ def _check_ours(current: Path, place: Path) -> None:
     if place.exists() and not (place / MARK).is_file():
         raise InputError(
             str(place), "is there and was not made by sabir.", "Remove it, or name another serve.folder."
+        )
+
+
+def _claim(mark: Path, owner: str) -> None:
+    """Write down whose folder it is, or refuse another's."""
+    known = mark.read_text(encoding="utf-8").strip() if mark.is_file() else None
+    if known is None:
+        write_text(mark, f"{owner}\n")
+    elif known != owner:
+        raise InputError(
+            str(mark.parent), f"is the serving folder of {known}.", "Name another: serve: {folder: ...}."
         )
 
 

@@ -118,3 +118,39 @@ def test_no_baseline_is_predicted_for_what_is_no_whole_update(changes):
 def test_no_baseline_is_predicted_where_it_was_trained_or_nothing_is_known():
     assert predicted_baseline(FORESEEN, entry=entry(trainings({"combined": 20.0}))) == []
     assert predicted_baseline(None, entry=entry(trainings({"de": 20.0}))) == []
+
+
+def test_nothing_is_predicted_where_no_adapter_was_trained():
+    """Rows were read and merges made, but the training was another's, or a language went back to an old adapter."""
+    steps = [
+        *trainings({"de": 20.0, "fr": 20.0}, status="reused"),
+        step("data/de", "data", 1.0),
+        step("merged/ties", "merged", 4.0),
+    ]
+    held = entry(steps, languages_changed=["de"], languages={"de": "a", "fr": "b"})
+    assert predicted_baseline(FORESEEN, entry=held) == []
+
+
+def test_a_training_that_was_begun_in_this_run_and_finished_by_another_counts():
+    attempts = [{"name": "adapter/de", "kind": "adapter", "fingerprint": "de", "wall_s": 9.0}]
+    steps = trainings({"de": 20.0}, status="reused")
+    assert predicted_baseline(FORESEEN, entry=entry(steps, attempts=attempts))
+    attempts = [{**attempts[0], "name": "adapter/combined"}]
+    assert predicted_baseline(FORESEEN, entry=entry(steps, attempts=attempts)) == []
+
+
+def test_without_a_language_that_was_taken_out_everything_would_be_retrained():
+    steps = [*trainings({"de": 20.0}, status="reused"), step("merged/ties", "merged", 4.0)]
+    gone = entry(steps, languages_changed=["fr"], languages={"de": "a"})
+    assert found(predicted_baseline(FORESEEN, entry=gone), "combined", "train")["device_s"] == 120.0
+
+
+def test_an_update_that_was_stopped_after_its_training_is_one_update_with_the_run_that_went_on():
+    trained = entry(trainings({"de": 20.0}), complete=False)
+    went_on = entry([*trainings({"de": 20.0}, status="reused"), step("merged/ties", "merged", 4.0)])
+    assert predicted_baseline(FORESEEN, entry=went_on, before=[trained])
+    finished = {**trained, "complete": True}
+    assert predicted_baseline(FORESEEN, entry=went_on, before=[finished]) == []
+    assert predicted_baseline(FORESEEN, entry=went_on, before=[trained, finished]) == []
+    set_up = {**trained, "phase": "setup"}
+    assert predicted_baseline(FORESEEN, entry=went_on, before=[set_up]) == []

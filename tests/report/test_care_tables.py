@@ -83,3 +83,10 @@ def test_what_was_purged_is_told_as_gone():
     assert copies({"rows": [], "copies": [], "purged": True}).notes == (
         "Nothing in the store holds a forgotten row.",
     )
+
+
+def test_lost_releases_are_named_in_the_order_of_their_numbers():
+    found = [{**COPY, "fingerprint": name * 32, "release": name} for name in ("10", "2", "1", "2")]
+    table = copies({"rows": [], "copies": found, "purged": False})
+    assert table.rows[0][3] == "1, 2, 10"
+    assert table.notes[-1] == "Releases 1, 2, 10 would be lost with them."

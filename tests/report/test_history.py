@@ -53,6 +53,20 @@ def test_a_language_trained_anew_on_as_many_rows_is_named_without_a_number():
     assert releases({"current": "1", "releases": [FIRST, second]}).rows[1][4] == "fr"
 
 
+def test_a_single_row_that_came_or_went_is_one_row():
+    second = release("2", "1", {"de": "c", "fr": "d"})
+    second["data"]["de"]["rows"]["train"] = 999
+    second["data"]["fr"]["rows"]["train"] = 1001
+    assert releases({"current": "2", "releases": [FIRST, second]}).rows[1][4] == "de (-1 row), fr (+1 row)"
+
+
+def test_releases_whose_models_are_gone_are_one_sentence():
+    gone = [release(name, None, {"de": name}, in_store=False) for name in ("1", "2", "10")]
+    assert releases({"current": "10", "releases": gone}).notes == (
+        "Releases 1, 2, 10: their models are no longer in the store.",
+    )
+
+
 def test_what_spoke_against_a_release_that_was_accepted_stays_visible():
     reasons = ["de fell from 0.412 to 0.371 (limit 0.010)."]
     second = release("2", "1", {"de": "c"}, verdict="fail", reasons=reasons, accepted=["de"], in_store=False)

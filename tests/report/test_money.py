@@ -208,6 +208,39 @@ def test_an_update_that_cost_more_than_retraining_is_shown_as_a_loss():
     assert row[6] == "-0.5000"
 
 
+def test_a_loss_is_told_as_more_and_not_as_a_saving_below_zero():
+    (note, *_) = savings(document(update("1", HOUR, retrained=HOUR, price=10.0))).notes
+    assert note == (
+        "1 update took 1.50 device h in place of 1.00 by retraining everything: 0.5000 device h (50.0 %) and "
+        "5.00 USD more."
+    )
+    (note, *_) = savings(document(update("1", HOUR, retrained=HOUR, price=None))).notes
+    assert note.endswith(": 0.5000 device h (50.0 %) more.")
+
+
+def test_hours_that_were_saved_while_money_was_lost_are_told_apart():
+    cheap = update("1", HOUR, retrained=3 * HOUR, price=1.0)
+    dear = update("2", HOUR, retrained=HOUR, price=10.0)
+    (note, *_) = savings(document(cheap, dear)).notes
+    assert note.endswith("1.00 device h (25.0 %) saved and 3.50 USD more.")
+
+
+def test_an_update_that_trained_nothing_has_saved_nothing():
+    steps = [*trainings({"de": 5.0}, status="reused"), step("merged/ties", "merged", 600.0)]
+    entry = {
+        "id": "1",
+        "phase": "update",
+        "devices": 1,
+        "usd_per_hour": None,
+        "steps": steps,
+        "complete": True,
+    }
+    rows = rows_of([steps[-1]], run="1", phase="update")
+    rows += predicted_baseline(Prediction(1.0, HOUR, "combined"), entry={**entry, "costs": rows})
+    (row,) = savings(document(rows)).rows
+    assert (row[1], row[6], row[7]) == ("?", "?", "0.0000")
+
+
 def test_where_the_baseline_is_unknown_nothing_is_saved_or_lost():
     table = savings(document(update("1", HOUR), update("2", HOUR, retrained=4 * HOUR)))
     assert [(row[1], row[6], row[7]) for row in table.rows] == [

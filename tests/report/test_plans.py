@@ -65,7 +65,7 @@ def test_steps_that_stand_on_releases_have_their_lines_in_a_plan():
         ("adapter/continued", "1 min 0 s"),
         ("release/3", "2.0 s"),
         ("answers (1)", "3.0 s"),
-        ("selection, comparisons", "0.0 s"),
+        ("changes since the release", "0.0 s"),
     ]
 
 
@@ -165,7 +165,13 @@ def test_what_ran_is_listed_with_what_it_took():
 
 
 def reason(*roots, **more):
-    document = {"step": "merged/ties", "status": "run", "fingerprint": "f" * 64, "before": "b" * 64}
+    document = {
+        "step": "merged/ties",
+        "status": "run",
+        "fingerprint": "f" * 64,
+        "before": "b" * 64,
+        "why": "not finished yet, or its output is missing from the store",
+    }
     return why({**document, "roots": roots, **more})
 
 
@@ -173,10 +179,12 @@ def test_a_step_that_runs_again_is_explained_by_the_fields_that_differ_where_the
     table = reason(
         {
             "step": "data/de",
+            "why": "train rows changed",
             "differences": [{"field": "parts.train", "was": "0123456789abcdef" * 4, "now": "ab" * 32}],
         },
         {
             "step": "adapter/fr",
+            "why": "lora.rank: 16 -> 32",
             "differences": [
                 {"field": "settings.lora.rank", "was": 16, "now": 32},
                 {"field": "settings.lora.targets", "was": None, "now": ["q_proj"] * 20},
@@ -190,7 +198,7 @@ def test_a_step_that_runs_again_is_explained_by_the_fields_that_differ_where_the
     assert table.rows[2][2] == "-"
     assert len(table.rows[2][3]) == 60
     assert table.notes == (
-        "merged/ties will run: it is not what it was, because of data/de, adapter/fr.",
+        "merged/ties will run because of data/de: train rows changed; adapter/fr: lora.rank: 16 -> 32.",
         "Fingerprint ffffffffffff (before: bbbbbbbbbbbb).",
     )
 
@@ -198,5 +206,48 @@ def test_a_step_that_runs_again_is_explained_by_the_fields_that_differ_where_the
 def test_a_step_without_differences_is_new_missing_or_reused():
     assert "never run before" in reason(before=None).notes[0]
     assert "missing from the store" in reason().notes[0]
-    assert "nothing it stands on has changed" in reason(status="reused").notes[0]
+    reused = reason(status="reused", why="nothing it stands on has changed")
+    assert reused.notes[0] == "merged/ties is in the store: nothing it stands on has changed."
     assert reason(before=None).notes[1] == "Fingerprint ffffffffffff."
+
+
+def test_a_held_adapter_is_explained_by_its_hold_and_not_by_a_change():
+    held = "held at the adapter of release 2 until its training rows change"
+    pinned = {"field": "pinned", "was": "b" * 64, "now": "c" * 64}
+    root = {"step": "adapter/fr", "why": held, "differences": [pinned]}
+    own = reason(root, step="adapter/fr", status="reused", why=held)
+    assert own.notes[0] == f"adapter/fr is in the store: {held}."
+    above = reason(root)
+    assert above.notes[0] == f"merged/ties will run because of adapter/fr: {held}."
+    assert above.rows == (("adapter/fr", "pinned", "bbbbbbbbbbbb", "cccccccccccc"),)
+
+
+def test_a_new_step_below_has_its_row_though_it_differs_from_nothing():
+    table = reason({"step": "data/pt", "why": "new", "differences": []})
+    assert table.rows == (("data/pt", "new", "-", "-"),)
+    assert table.notes[0] == "merged/ties will run because of data/pt: new."
+
+
+def test_settings_in_a_reason_are_told_without_the_marks_of_python():
+    changed = "update: default -> {'replay': 0.2, 'epochs': None}; lora.rank: 16 -> 32"
+    told = "update: default -> replay 0.2, epochs default; lora.rank: 16 -> 32"
+    table = planned({"steps": [planned_step("adapter/de", "adapter", 1.0, reason=changed)], "totals": []})
+    assert table.rows[0][2] == told
+    root = {"step": "adapter/de", "why": changed, "differences": []}
+    assert reason(root).notes[0] == f"merged/ties will run because of adapter/de: {told}."
+    cut = "update: default -> {'mode': 'continu...'replay': 0.2}"
+    table = planned({"steps": [planned_step("adapter/de", "adapter", 1.0, reason=cut)], "totals": []})
+    assert table.rows[0][2] == cut
+
+
+def test_lines_of_the_selection_and_of_the_comparisons_tell_which_is_which():
+    steps = [
+        planned_step("select", "select", None, "reused", "nothing it stands on has changed"),
+        planned_step("comparisons", "judge", None),
+        planned_step("changes", "changes", None),
+    ]
+    table = planned({"steps": steps, "totals": []})
+    assert [row[:2] for row in table.rows] == [
+        ("selection", "reused"),
+        ("comparisons, changes since the release", "run"),
+    ]

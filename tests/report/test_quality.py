@@ -50,6 +50,23 @@ def test_each_languages_own_adapter_is_one_row_scored_on_its_language():
     assert table.strong == {(1, 1), (1, 2), (2, 2)}
 
 
+def test_the_combined_adapter_continued_is_a_row_of_its_own_and_no_languages_own_adapter():
+    document = quality_document(
+        scores=scores(
+            base=(0.1, 0.2),
+            adapter__en=(0.5, 0.1),
+            adapter__de=(0.1, 0.75),
+            adapter__continued=(0.625, 0.875),
+        )
+    )
+    assert quality(document).rows[1:] == (
+        ("each language's own adapter", "0.750", "0.500", "0.625"),
+        ("combined, continued on new rows", "0.875", "0.625", "0.750 [0.750, 0.750]"),
+    )
+    alone = quality(quality_document(scores=scores(base=(0.1, 0.2), adapter__continued=(0.6, 0.9))))
+    assert [row[0] for row in alone.rows] == ["bare base model", "combined, continued on new rows"]
+
+
 def test_a_searchs_choice_is_a_sentence_below_the_quality():
     document = quality_document(searches={"merged/tuned": SEARCH}, notes=["And a note."])
     assert quality(document).notes == (
@@ -82,6 +99,10 @@ def test_verdicts_say_no_more_than_was_found():
     assert table.notes == (
         "merged/ties against the combined adapter: -0.010 on average [-0.015, +0.005], "
         "so it is not worse by more than 0.02.",
+    )
+    continued = quality(quality_document(comparisons=[{**row, "b": "adapter/continued"}]))
+    assert continued.notes[0].startswith(
+        "merged/ties against the combined adapter, continued: -0.010 on average"
     )
     assert compared(quality_document(comparisons=[row])).rows[0][3:] == (
         "-0.010 [-0.015, +0.005]",
@@ -165,3 +186,12 @@ def test_without_an_earlier_release_nothing_has_changed():
 def test_what_the_gate_said_stands_below_the_changes():
     reasons = ["de fell from 0.412 to 0.371 (limit 0.010)."]
     assert changed({"changes": CHANGES, "level": 0.95, "reasons": reasons}).notes[-1] == reasons[0]
+
+
+def test_models_that_answer_every_row_alike_are_said_to():
+    alike = [{**row, "changed": 0.0} for row in CHANGES]
+    sentence = "Both give the same answer to every row."
+    assert sentence in changed({"changes": alike, "level": 0.95}).notes
+    assert sentence not in changed({"changes": [*alike[:-1], CHANGES[0]], "level": 0.95}).notes
+    unknown = [{**row, "changed": None} for row in CHANGES]
+    assert sentence not in changed({"changes": unknown, "level": 0.95}).notes

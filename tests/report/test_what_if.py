@@ -198,3 +198,36 @@ def test_people_read_both_routes_the_difference_and_the_break_even():
     assert any(note.startswith("A new language counts with the mean") for note in table.notes)
     (sooner,) = [note for note in supposed(asked({"de": 100}, devices=(1, 2))).notes if "sooner" in note]
     assert sooner == "It ends sooner with up to 1 on 1 device, 2 on 2 devices (0 split)."
+
+
+def walls(*languages):
+    """Sentences of a break-even in wall clock: (devices, languages, languages if split)."""
+    document = asked({"de": 100})
+    rows = [
+        {"devices": places, "languages": most, "languages_if_split": split}
+        for places, most, split in languages
+    ]
+    table = supposed({**document, "break_even": {**document["break_even"], "wall": rows}})
+    return [note for note in table.notes if "sooner" in note]
+
+
+def test_where_retraining_ends_sooner_from_the_first_language_on_that_is_said():
+    assert walls((1, 0, 0), (4, 0, 0), (8, 0, 0)) == [
+        "On 1, 4 or 8 devices retraining everything ends sooner already when one changes."
+    ]
+    assert walls((1, 0, 0), (4, 2, 1)) == [
+        "It ends sooner with up to 2 on 4 devices (1 split).",
+        "On 1 device retraining everything ends sooner already when one changes.",
+    ]
+
+
+def test_rates_of_a_few_seconds_of_training_are_said_to_hold_the_start_up():
+    caveat = (
+        "The rates come from 15 s of training: starting up is in them, so for many more rows the estimates are "
+        "too high."
+    )
+    short = {name: {**cost, "wall_s": 5.0} for name, cost in ADAPTERS.items()}
+    document = asked({"de": 100}, adapters=short, combined={**COMBINED, "wall_s": 5.0})
+    assert document["measured_training_s"] == 15.0
+    assert caveat in supposed(document).notes
+    assert not any("starting up" in note for note in supposed(asked({"de": 100})).notes), "150 s"

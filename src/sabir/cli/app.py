@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +41,7 @@ WithBaseline = Annotated[
         help="train the combined baseline again if its data changed (else the old one stands in)",
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="go on where a language lost more than half of its rows")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="jobs side by side (default: one per GPU or core)")
 ]
@@ -85,3 +86,10 @@ def progress() -> Iterator[Any]:
         yield progress
     finally:
         progress.close()
+
+
+def agreement(yes: bool) -> Callable[[str], bool]:
+    """Who is asked: nobody after --yes, the user of a terminal, else it is refused."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return lambda question: yes
+    return lambda question: typer.confirm(f"{question} Go on?", err=True)

@@ -13,8 +13,6 @@ from sabir.errors import SabirError
 if TYPE_CHECKING:
     from sabir.report.tables import Table
 
-KEPT_WHOLE = 22  # columns up to this width are not folded: numbers, intervals, short names
-
 
 def say(text: str) -> None:
     """A line on standard output. A reader that has seen enough (`sabir show | head`) is no error."""
@@ -52,33 +50,30 @@ def print_table(table: Table | None) -> None:
     if table is None:
         return
     from rich import box
-    from rich.cells import cell_len
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    from sabir.report.layout import laid_out
+
     console = _console()
+    layout = laid_out(table.columns, table.rows, console.width)
     drawn = RichTable(
-        title=Text(table.title, style="bold"),
         box=box.SIMPLE_HEAD,
-        title_justify="left",
-        padding=(0, 1, 0, 0),
+        show_edge=not layout.tight,
+        padding=(0, 0 if layout.tight else 1, 0, 0),
         pad_edge=False,
     )
-    widest = [max(map(cell_len, cells)) for cells in zip(*table.rows, strict=True)] or [0] * len(
-        table.columns
-    )
-    kept = [width if width <= KEPT_WHOLE else None for width in widest]
-    if sum((width or 8) + 2 for width in kept) > console.width:  # else the table would be cut off
-        kept = [None] * len(kept)
-    for name, width in zip(table.columns, kept, strict=True):
-        drawn.add_column(name, overflow="fold", min_width=width)
-    for i, row in enumerate(table.rows):
+    for name, width in zip(layout.columns, layout.widths, strict=True):
+        drawn.add_column(name, no_wrap=True, width=width)
+    for i, row in enumerate(layout.rows):
         drawn.add_row(
             *(Text(cell, style="bold green" if (i, j) in table.strong else "") for j, cell in enumerate(row))
         )
     with console.capture() as captured:
         if table.rows:
-            console.print(drawn)
+            around = [Text("")] if layout.tight else []  # an empty line above and below, as the edge is
+            console.print(Text(table.title, style="bold"), *around, sep="\n")
+            console.print(drawn, *around, width=max(layout.width, console.width), crop=False, sep="\n")
         for note in table.notes:
             console.print(Text(note))
     say("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,8 @@ from sabir.cli.app import (
     Override,
     WithBaseline,
     Workers,
+    Yes,
+    agreement,
     app,
     interruptible,
     open_project,
@@ -112,9 +113,7 @@ def run(
         str | None,
         typer.Option("--backend", help="where jobs run: local, ray or inline (sabir list backends)"),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="go on where a language lost more than half of its rows")
-    ] = False,
+    yes: Yes = False,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +121,7 @@ def run(
     project = open_project(config, [*(override or []), *([f"run.backend={backend}"] if backend else [])])
     with interruptible(), progress() as listener:
         document = project.run(
-            with_baseline=with_baseline, workers=workers, listener=listener, warn=warn, agree=_agreement(yes)
+            with_baseline=with_baseline, workers=workers, listener=listener, warn=warn, agree=agreement(yes)
         )
     if as_json:
         return print_json(document)
@@ -165,6 +164,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show quality, time and cost as they stand."""
+    if csv and as_json:
+        raise InputError("--csv", "and --json are two forms of one thing.", "Keep one of them.")
     if (since is not None or csv) and not costs:
         raise InputError("--csv" if csv else "--since", "goes with --costs.", "Add it.")
     document = open_project(config, override).show(compare=compare, since=since)
@@ -237,19 +238,14 @@ def _print_costs(document: dict, since: str | None) -> None:
         print_table(table)
 
 
-def _agreement(yes: bool) -> Callable[[str], bool]:
-    """Who is asked: nobody after --yes, the user of a terminal, else it is refused."""
-    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return lambda question: yes
-    return lambda question: typer.confirm(f"{question} Go on?", err=True)
-
-
 def _added(text: str) -> dict[str, int]:
     """ "de=+20000,pt=+5000": rows to come, by language."""
     added = {}
     for part in text.split(","):
         language, _, number = part.strip().partition("=")
         try:
+            if language in added:
+                raise InputError("--what-if", f"{language!r} is given twice.", "Keep one of the two.")
             added[language] = int(number)
         except ValueError:
             found = f"{part.strip()!r} is no language and number."

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sabir.cli.app import AsJson, ConfigPath, Override, Workers, app, interruptible, open_project, progress
-from sabir.cli.printing import print_json, print_table, say
+from sabir.cli.app import (
+    AsJson,
+    ConfigPath,
+    Override,
+    Workers,
+    Yes,
+    agreement,
+    app,
+    interruptible,
+    open_project,
+    progress,
+)
+from sabir.cli.printing import print_json, print_table, say, warn
+from sabir.errors import InputError
 
 Accept = Annotated[
     list[str] | None,
@@ -64,25 +76,54 @@ def rollback(
             help="go back with this language only: its earlier adapter is merged with today's others, and promoted",
         ),
     ] = None,
+    lift: Annotated[
+        bool,
+        typer.Option(
+            "--lift", help="end the hold of --language: today's adapter again, from the next run on"
+        ),
+    ] = False,
     accept: Accept = None,
     by: By = None,
     workers: Workers = None,
+    yes: Yes = False,
     override: Override = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to an earlier release, at once; or with one language only."""
+    """Go back to an earlier release, at once; or with one language only, which is then held there."""
     project = open_project(config, override)
+    if lift:
+        return _lift(project, language, as_json)
     with interruptible(), progress() as listener:
         document = project.rollback(
-            to=to, language=language, accept=accept or (), by=by, workers=workers, listener=listener
+            to=to,
+            language=language,
+            accept=accept or (),
+            by=by,
+            workers=workers,
+            listener=listener,
+            warn=warn,
+            agree=agreement(yes),
         )
     if as_json:
         return print_json(document)
     if language is not None:
         _say_promotion(document)
-        return say(f"{language} is held at its earlier adapter until its training rows change.")
+        if document["trained"]:
+            say(f"Trained too, as its rows had changed: {', '.join(document['trained'])}.")
+        return say(
+            f"{language} is held at its earlier adapter until its training rows change; --lift ends that."
+        )
     say(f"Release {document['release']} is in use again, in place of {document['before']}.")
     say(f"Servers find it in {document['serve']}.")
+
+
+def _lift(project: Any, language: str | None, as_json: bool) -> None:
+    if language is None:
+        raise InputError("--lift", "goes with --language.", "Name the language that is held.")
+    document = project.lift(language)
+    if as_json:
+        return print_json(document)
+    say(f"{language} is held no longer. At the next run its adapter is that of today's rows again.")
 
 
 @app.command(rich_help_panel="Releases")

@@ -174,21 +174,31 @@ class Project:
         by: str | None = None,
         workers: int | None = None,
         listener: Listener | None = None,
+        warn: Callable[[str], None] = lambda warning: None,
+        agree: Callable[[str], bool] = lambda question: False,
     ) -> dict[str, Any]:
         """Go back: to the release before the current one, at once; or with one language only.
 
         Args:
             to: name of the release to go back to, or to take the language's adapter from.
             language: merge this language's earlier adapter with today's others, and promote the result. The
-                language is held there until its training rows change.
-            accept, by: as in `promote`; workers, listener: as in `run`.
+                language is held there until its training rows change, or until `lift`.
+            accept, by: as in `promote`; workers, listener, warn, agree: as in `run`.
+        Raises GateNotMet when the result does not pass; nothing has changed then.
         """
         if language is None:
             return releasing.roll_back(self._standing(with_base=True), to, by=by)
-        hand = Hand(workers, listener or Listener(), agree=lambda question: True)
-        releasing.hold(self._standing(with_base=False), language, to)
-        running.do_missing(self.config, self.store, with_baseline=False, hand=hand)
-        return self.promote(accept=accept, by=by)
+        hand = Hand(workers, listener or Listener(), warn, agree)
+        with releasing.held(self._standing(with_base=False), language, to):
+            ran = running.do_missing(self.config, self.store, with_baseline=False, hand=hand)
+            trained = [
+                step["name"] for step in ran["steps"] if step["kind"] == "adapter" and step["status"] == "run"
+            ]
+            return {**self.promote(accept=accept, by=by), "trained": trained if ran["run"]["id"] else []}
+
+    def lift(self, language: str) -> dict[str, Any]:
+        """End the hold of a language: at the next run its adapter is that of today's rows again."""
+        return releasing.lift(self._standing(with_base=False), language)
 
     def blame(
         self, release: str, language: str, *, workers: int | None = None, listener: Listener | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ from sabir.engine.leases import exclusive
 from sabir.errors import InputError
 from sabir.lock import Hold
 from sabir.plan import COMBINED, CONTINUED, Released, against, comparison_of, suspects
-from sabir.power import detectable, detectable_from_n
+from sabir.power import detectable_from_n
 from sabir.project.documents import at_once
 from sabir.project.running import Hand, do_graph, writing
 from sabir.project.standing import Standing, State, released
@@ -38,56 +40,61 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
     in_use = standing.release
     fingerprint = state.assessments[name].fingerprint
     if in_use is not None and in_use.fingerprint == fingerprint:
-        _serve(standing, in_use)  # a run that died between the log and the folder is made good
-        reasons = [f"{name} is release {in_use.name} already."]
-        return {"promoted": False, "release": in_use.name, "verdict": None, "reasons": reasons, "changes": []}
+        _serve(standing, fingerprint)  # a run that died between the log and the folder is made good
+        said = f"{name} is release {in_use.name} already."
+        return {"promoted": False, "release": in_use.name, "verdict": None, "reasons": [said], "changes": []}
     changes = None if in_use is None else _changes(standing, state, name, in_use)
     config = standing.config
-    lost = standing.current.name if standing.current and in_use is None else None
     verdict = gate(
         changes,
         max_drop=config.gate.max_drop,
         undecided=config.gate.undecided,
         level=config.evaluate.level,
         accept=accept,
-        lost=lost,
+        lost=standing.unlike,
     )
     if not verdict.promoted:
         raise refusal(standing.log.next_name(), verdict)
     by = by or _user()
-    with writing(standing.store):
+    gone = sorted(set(standing.current.languages) - set(config.languages)) if standing.current else []
+    reasons = (*verdict.reasons, *(f"{language} is no longer served" for language in gone))
+    candidate = Release(
+        name="",
+        created=_now(),
+        by=by,
+        model=name,
+        kind=state.assessments[name].step.kind,
+        fingerprint=fingerprint,
+        recipe=_recipe(state, name),
+        languages=_adapters(state, name),
+        data=_data(standing),
+        base=standing.facts.base.identity,
+        parent=standing.current.name if standing.current else in_use.name if in_use else None,
+        verdict=verdict.verdict,
+        reasons=reasons,
+        accepted=verdict.accepted,
+        scores=scored,
+        changes=changes or (),
+        evaluated=_evaluated(state, name, standing),
+        usd=_spent_since(standing, "usd"),
+        device_s=_spent_since(standing, "device_s"),
+        run=standing.last["id"] if standing.last else None,
+    )
+    made: list[Release] = []
+
+    def write_down() -> None:
+        seen = standing.events[-1].number if standing.events else 0
         if in_use is not None and standing.current is None:
-            standing.log.adopt(_incumbent(standing, in_use, by))
-        release = standing.log.promote(
-            Release(
-                name="",
-                created=_now(),
-                by=by,
-                model=name,
-                kind=state.assessments[name].step.kind,
-                fingerprint=fingerprint,
-                recipe=_recipe(state, name),
-                languages=_adapters(state, name),
-                data=_data(standing),
-                base=standing.facts.base.identity,
-                parent=in_use.name if in_use else lost,
-                verdict=verdict.verdict,
-                reasons=verdict.reasons,
-                accepted=verdict.accepted,
-                scores=scored,
-                changes=changes or (),
-                evaluated=_evaluated(state, name, standing),
-                usd=_spent_since(standing, "usd"),
-                device_s=_spent_since(standing, "device_s"),
-                run=standing.last["id"] if standing.last else None,
-            )
-        )
-        _serve(standing, released(release))
+            standing.log.adopt(_incumbent(standing, state, in_use, by))
+            seen += 1
+        made.append(standing.log.promote(candidate, after=seen))
+
+    _serve(standing, fingerprint, then=write_down)
     return {
         "promoted": True,
-        "release": release.name,
+        "release": made[0].name,
         "verdict": verdict.verdict,
-        "reasons": list(verdict.reasons),
+        "reasons": list(reasons),
         "changes": list(changes or ()),
         "level": config.evaluate.level,
         "serve": str(serving_folder(standing) / "current"),
@@ -95,28 +102,27 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
 
 
 def detectable_drops(standing: Standing, state: State) -> list[dict[str, Any]]:
-    """The drop that the test rows can show, by language: from the newest paired comparison there is, else from
-    the number of rows alone."""
+    """The drop that the test rows can show, by language and for the mean (`macro`): from how the selected merge and the
+    release in use differ there, or the releases before; else from the number of rows alone."""
     config, facts = standing.config, standing.facts
     level, tests = config.evaluate.level, len(config.languages)
-    record = state.record("changes") or state.record("comparisons")
-    rows = (
-        {}
-        if record is None
-        else {
-            row["language"]: row
-            for row in next(iter(record["result"].values()))
-            if row["a"] == state.selected
+    record = state.record("changes")
+    changes = record["result"]["changes"] if record else standing.current.changes if standing.current else ()
+    known = {row["language"]: row["detectable"] for row in changes}
+    counts = {language: facts.rows[language].rows["test"] for language in config.languages}
+    found = [
+        {
+            "language": language,
+            "drop": known.get(language) or detectable_from_n(n, level=level, tests=tests),
+            "n": n,
         }
-    )
-    found = []
-    for language in config.languages:
-        row, n = rows.get(language), facts.rows[language].rows["test"]
-        drop = None if row is None else detectable(row["low"], row["high"], level, tests=tests)
-        if drop is None:
-            drop = detectable_from_n(n, level=level, tests=tests)
-        found.append({"language": language, "drop": drop, "n": n})
-    return found
+        for language, n in counts.items()
+    ]
+    alone = [detectable_from_n(n, level=level, tests=1) for n in counts.values()]
+    known_alone = [drop for drop in alone if drop is not None]
+    whole = len(known_alone) == len(alone)
+    mean = math.hypot(*known_alone) / len(alone) if whole else None  # languages err independently
+    return [*found, {"language": "macro", "drop": known.get("macro") or mean, "n": sum(counts.values())}]
 
 
 def _candidate(standing: Standing, state: State, model: str | None) -> str:
@@ -203,12 +209,12 @@ def _evaluated(state: State, model: str, standing: Standing) -> list[str]:
 
 
 def _spent_since(standing: Standing, what: str) -> float | None:
-    """What all runs since the release before spent, in seconds of devices or in dollars; None when not known."""
-    current = standing.current
+    """What all runs since the newest promotion spent, in seconds of devices or in dollars; None when not known."""
+    promoted = [event.at for event in standing.events if event.promoted is not None]
     rows = [
         row
         for entry in standing.entries
-        if current is None or entry.get("started", "") >= current.created
+        if not promoted or entry.get("started", "") >= promoted[-1]
         for row in entry["costs"]
         if row["component"] == "total" and row["measured"]
     ]
@@ -217,8 +223,11 @@ def _spent_since(standing: Standing, what: str) -> float | None:
     return sum(row[what] for row in rows)
 
 
-def _incumbent(standing: Standing, in_use: Released, by: str) -> Release:
+def _incumbent(standing: Standing, state: State, in_use: Released, by: str) -> Release:
     """The model in use before sabir, as release 0."""
+    config = standing.config
+    names = [f"scores/{in_use.model}/{language}/test" for language in (*config.languages, "macro")]
+    records = {name: record for name in names if (record := state.record(name)) is not None}
     return Release(
         name=INCUMBENT,
         created=_now(),
@@ -228,6 +237,7 @@ def _incumbent(standing: Standing, in_use: Released, by: str) -> Release:
         fingerprint=in_use.fingerprint,
         base=standing.facts.base.identity,
         reasons=("it was in use before sabir",),
+        scores=score_rows(config.task.name, config.lora.seed, records),
     )
 
 
@@ -248,10 +258,12 @@ def roll_back(standing: Standing, to: str | None, *, by: str | None) -> Document
             standing.where, f"release {current.name} is the first one: nothing was in use before it."
         )
     _must_be_there(standing, target)
-    with writing(standing.store):
+
+    def write_down() -> None:
         if target.name != current.name:
-            log.roll_back(target.name, by or _user())
-        _serve(standing, released(target))
+            standing.log.roll_back(target.name, by or _user())
+
+    _serve(standing, target.fingerprint, then=write_down)
     return {
         "release": target.name,
         "before": current.name,
@@ -259,8 +271,10 @@ def roll_back(standing: Standing, to: str | None, *, by: str | None) -> Document
     }
 
 
-def hold(standing: Standing, language: str, to: str | None) -> None:
-    """Take a language back to an earlier release's adapter, until its training rows change.
+@contextlib.contextmanager
+def held(standing: Standing, language: str, to: str | None) -> Iterator[None]:
+    """Take a language back to an earlier release's adapter, until its training rows change; if the block raises,
+    the language is as it was.
 
     Args:
         to: name of that release; None: the one in use, where its adapter is not today's; else the newest
@@ -287,11 +301,38 @@ def hold(standing: Standing, language: str, to: str | None) -> None:
             where, f"no earlier release has another adapter of {language!r}.", "See `sabir releases`."
         )
     adapter = target.languages[language]
+    if not standing.same_base(target):
+        raise InputError(where, f"release {target.name} stands on another base than {config.base!r}.")
     if not standing.store.has(adapter):
         raise InputError(where, f"the adapter of release {target.name} is no longer in the store.")
-    locked = lock.read(config.path)
-    holds = {**locked.holds, language: Hold(rows, adapter, target.name)}
-    lock.write(config.path, replace(locked, holds=holds))
+    if adapter == today:
+        raise InputError(
+            where, f"its adapter is that of release {target.name} already.", "See `sabir releases`."
+        )
+    before = lock.read(config.path).holds.get(language)
+    _hold(config.path, language, Hold(rows, adapter, target.name))
+    try:
+        yield
+    except BaseException:
+        _hold(config.path, language, before)
+        raise
+
+
+def lift(standing: Standing, language: str) -> Document:
+    """End a hold: at the next run the language's adapter is that of today's rows again."""
+    standing.must_have(language, f"--language {language}")
+    held = standing.locked.holds.get(language)
+    if held is None:
+        found = "is not held."
+        raise InputError(f"data.{language}", found, "What is held stands under holds: in sabir.lock.")
+    _hold(standing.config.path, language, None)
+    return {"language": language, "release": held.release}
+
+
+def _hold(config: Path, language: str, hold: Hold | None) -> None:
+    locked = lock.read(config)
+    holds = {key: value for key, value in locked.holds.items() if key != language}
+    lock.write(config, replace(locked, holds=holds if hold is None else {**holds, language: hold}))
 
 
 # --- looking back ----------------------------------------------------------------------------------------
@@ -308,6 +349,7 @@ def blame(standing: Standing, name: str, language: str, *, hand: Hand) -> Docume
     if parent is None or not parent.languages or not release.languages:
         found = "it has no parent that is a merge of adapters."
         raise InputError(f"blame {name}", found, "Only what differs between two merges can be put back.")
+    _must_be_mergeable(standing, release, parent)
     now, before = released(release), released(parent)
     graph, models = suspects(standing.config, standing.facts, now, before, language)
     if not models:
@@ -408,24 +450,24 @@ def export(standing: Standing, out: Path, *, form: Form, name: str | None) -> Do
     return {"out": str(out), "form": form, "release": name or _current_name(standing)}
 
 
-def _serve(standing: Standing, release: Released) -> None:
-    """Put a release's model where servers look, in one move."""
+def _serve(standing: Standing, fingerprint: str, *, then: Callable[[], object] = lambda: None) -> None:
+    """Put a model where servers look, in one move; `then` is called once it lies there, just before that."""
     from sabir.work.export import export as write
 
-    folder = standing.store.folder(release.fingerprint)
+    config = standing.config
 
     def build(out: Path) -> None:
         write(
-            folder,
+            standing.store.folder(fingerprint),
             out,
             base=_base(standing),
             base_folder=_base_folder(standing),
-            form=standing.config.serve.form,
+            form=config.serve.form,
         )
 
-    name = f"{release.name}-{release.fingerprint[:8]}-{standing.config.serve.form}"
-    with exclusive(standing.store, "serve"):
-        swap(serving_folder(standing), name, build)
+    with writing(standing.store), exclusive(standing.store, "serve"):
+        name = f"{fingerprint[:12]}-{config.serve.form}"
+        swap(serving_folder(standing), name, build, owner=config.path.name, then=then)
 
 
 def serving_folder(standing: Standing) -> Path:
@@ -443,7 +485,25 @@ def _base(standing: Standing) -> dict[str, Any]:
     return {"name": base.name.partition("@")[0] if base.revision else base.name, "revision": base.revision}
 
 
+def _must_be_mergeable(standing: Standing, release: Release, parent: Release) -> None:
+    """Raise InputError where an adapter of either is lost, or stands on another base than today's."""
+    for one in (release, parent):
+        if not standing.same_base(one):
+            raise _other_base(standing, one)
+        for language, adapter in one.languages.items():
+            if not standing.store.has(adapter):
+                found = f"its adapter of {language} is no longer in the store."
+                raise InputError(f"release {one.name}", found, "It was purged or lost.")
+
+
+def _other_base(standing: Standing, release: Release) -> InputError:
+    found = f"stands on another base than {standing.config.base!r}."
+    return InputError(f"release {release.name}", found, "Name its base under base: again.")
+
+
 def _must_be_there(standing: Standing, release: Release) -> None:
+    if not standing.same_base(release):
+        raise _other_base(standing, release)
     if not standing.store.has(release.fingerprint):
         found = "its model is no longer in the store."
         raise InputError(f"release {release.name}", found, "It was purged or lost; name another one.")

@@ -57,10 +57,8 @@ def do_missing(config: Config, store: Store, *, with_baseline: bool, hand: Hand)
         for warning in warnings:
             hand.warn(warning)
         _ask_about_lost_rows(standing, hand)
-        lock.write(
-            config.path,
-            replace(standing.locked, bases={**standing.locked.bases, config.base: standing.facts.base}),
-        )
+        locked = lock.read(config.path)  # anew: rows may have been forgotten while this run began
+        lock.write(config.path, replace(locked, bases={**locked.bases, config.base: standing.facts.base}))
         phase, changed = standing.phase(state)
         with _Run(standing, state.rows(), phase, changed, hand) as active:
             while active.goes_on(state):
@@ -91,7 +89,7 @@ def do_graph(standing: Standing, graph: Graph, hand: Hand) -> Mapping[str, Mappi
                 }
                 for n, a in assessments.items()
             ]
-            with _Run(standing, rows, "none", [], hand) as active:
+            with _Run(standing, rows, "none", [], hand, beside=True) as active:
                 active.listener.planned(assessments)
                 active.work_off(graph, assessments)
             active.raise_what_went_wrong()
@@ -100,7 +98,11 @@ def do_graph(standing: Standing, graph: Graph, hand: Hand) -> Mapping[str, Mappi
 
 
 class _Run:
-    """One run: a name, an owner of leases, a backend, an entry of the ledger that is there from the first second."""
+    """One run: a name, an owner of leases, a backend, an entry of the ledger that is there from the first second.
+
+    Args:
+        beside: it makes nothing of the config's plan.
+    """
 
     def __init__(
         self,
@@ -109,6 +111,8 @@ class _Run:
         phase: str,
         changed: list[str],
         hand: Hand,
+        *,
+        beside: bool = False,
     ):
         self.standing, self.store, self.listener = standing, standing.store, hand.listener
         self.id = ledger.new_run_id()
@@ -129,6 +133,7 @@ class _Run:
             "base": asdict(facts.base),
             "languages": _adapters(rows, set(facts.rows)),
             "complete": False,
+            **({"beside": True} if beside else {}),
         }
 
     def __enter__(self) -> _Run:
@@ -253,7 +258,8 @@ def _ask_about_lost_rows(standing: Standing, hand: Hand) -> None:
 
 
 def _keep_lines(standing: Standing, state: State) -> None:
-    """Write down which adapter a language has now, where later trainings are to go on from it."""
+    """Write down which adapter a language has now, where later trainings are to go on from it; a hold has ended
+    once its language was trained on other rows."""
     facts, locked = standing.facts, standing.locked
     lines = dict(locked.lineage)
     for language, fingerprint in state.language_adapters.items():
@@ -264,8 +270,14 @@ def _keep_lines(standing: Standing, state: State) -> None:
         ancestor = facts.ancestors.get(language)
         lines[language] = Line(rows, fingerprint, ancestor.adapter if ancestor else None)
     lines = {language: line for language, line in lines.items() if language in facts.rows}
-    if lines != locked.lineage:
-        lock.write(standing.config.path, replace(lock.read(standing.config.path), lineage=lines))
+    holds = {
+        language: hold
+        for language, hold in locked.holds.items()
+        if language in facts.holds or state.record(f"adapter/{language}") is None
+    }
+    if (lines, holds) != (locked.lineage, locked.holds):
+        now = lock.read(standing.config.path)
+        lock.write(standing.config.path, replace(now, lineage=lines, holds=holds))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from sabir.facts import Facts, gather
 from sabir.lineage import continued
 from sabir.lock import Line, Lock
 from sabir.plan import COMBINED, Plan, Released, Stale, before_sabir, combined_graph, plan, selected
-from sabir.releases import Log, Release
+from sabir.releases import Event, Log, Release
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Standing:
         memory = store.cached("facts")
         known = replace(self.locked, lineage={**self._lines(), **self.locked.lineage})
         self.facts: Facts = gather(config, known, memory, with_base=with_base, store=store)
-        self.log = Log(store.path)
+        self.log = Log(store.path, config.path.name)
         if self.facts.memory != memory:
             with contextlib.suppress(
                 OSError
@@ -125,14 +125,19 @@ class Standing:
         return [entry for entry in ledger.runs(self.store) if entry.get("config", name) == name]
 
     @property
+    def _own(self) -> Iterator[dict[str, Any]]:
+        """The runs of the config's own plan, the newest first; not what was tried beside it (`blame`)."""
+        return (entry for entry in reversed(self.entries) if not entry.get("beside"))
+
+    @property
     def last(self) -> dict[str, Any] | None:
         """The last run, or None."""
-        return self.entries[-1] if self.entries else None
+        return next(self._own, None)
 
     @property
     def last_whole(self) -> dict[str, Any] | None:
         """The last run that was neither stopped nor failed, or None."""
-        return next((entry for entry in reversed(self.entries) if entry.get("complete", True)), None)
+        return next((entry for entry in self._own if entry.get("complete", True)), None)
 
     def _lines(self) -> dict[str, Line]:
         """Each language's adapter of the last whole run: where a first continuation goes on from."""
@@ -144,25 +149,41 @@ class Standing:
         }
 
     @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """What happened to the model in use until now."""
+        return self.log.events()
+
+    @cached_property
     def current(self) -> Release | None:
         """The current release, or None before the first."""
-        return self.log.current()
+        return self.log.current() if self.events else None
 
     @cached_property
     def release(self) -> Released | None:
         """The model in use that a new one can be held against: the current release's, or the one before sabir.
 
-        None where there is neither, and where the release's model is lost and cannot be made again.
+        None where there is neither, and where nothing can be held against the release, see `unlike`.
         """
         if self.current is None:
             return before_sabir(self.config, self.facts)
-        return released(self.current) if self._can_be_had(self.current) else None
+        return None if self.unlike else released(self.current)
 
-    def _can_be_had(self, release: Release) -> bool:
-        if self.store.has(release.fingerprint):
-            return True
-        adapters = release.languages.values()
-        return release.recipe is not None and bool(adapters) and all(map(self.store.has, adapters))
+    @cached_property
+    def unlike(self) -> str | None:
+        """Why nothing can be held against the current release, a clause; None where it can, and where there is none."""
+        if self.current is None:
+            return None
+        if not self.same_base(self.current):
+            return f"release {self.current.name} stands on another base than {self.config.base!r}"
+        adapters = self.current.languages.values()
+        made_again = self.current.recipe is not None and adapters and all(map(self.store.has, adapters))
+        if made_again or self.store.has(self.current.fingerprint):
+            return None
+        return f"release {self.current.name} is lost from the store and cannot be made again"
+
+    def same_base(self, release: Release) -> bool:
+        """Whether a release stands on the base that the config names now."""
+        return release.base in (None, self.facts.base.identity)
 
     def state(self, *, with_baseline: bool = False) -> State:
         """The plan held against the store as it is at this moment.
@@ -236,11 +257,8 @@ class Standing:
         return [*findings.warnings, *self._renamed(), *self._lost()]
 
     def _lost(self) -> Iterator[str]:
-        if self.current is not None and self.release is None:
-            yield (
-                f"release {self.current.name}, which is in use, is no longer in the store and cannot be made again: "
-                "nothing can be held against it."
-            )
+        if self.unlike:
+            yield f"{self.unlike}: nothing can be held against it."
 
     def _renamed(self) -> Iterator[str]:
         """A language that has the training rows another one had in the last run: a new name, and a new training."""

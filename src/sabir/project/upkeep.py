@@ -20,7 +20,7 @@ from sabir.project.accounts import settle
 from sabir.project.releasing import serving_folder
 from sabir.project.running import writing
 from sabir.project.standing import Standing
-from sabir.releases import Log
+from sabir.releases import logs
 from sabir.serving import keep_only_current
 from sabir.work.copies import holding, splits_holding
 from sabir.work.sources import Forgotten, find_rows, hash_of
@@ -66,10 +66,12 @@ def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
     with writing(store), exclusive(store, CARE):
         state = standing.state()
         planned = {assessment.fingerprint for assessment in state.assessments.values()}
-        roots = set(planned) | _released(standing.log)
+        roots = set(planned) | _released(store)
         by_config: dict[str, int] = {}
         entries = ledger.runs(store)
         for entry in reversed(entries):
+            if entry.get("beside"):
+                continue
             name = entry.get("config", "")
             by_config[name] = by_config.get(name, 0) + 1
             if by_config[name] <= keep_runs:
@@ -106,10 +108,10 @@ def _merged_facts(store: Store, keep: Collection[str]) -> set[str] | None:
     return {digest.removeprefix("sha256:") for digest in digests}
 
 
-def _released(log: Log) -> set[str]:
-    """Fingerprints that releases name."""
+def _released(store: Store) -> set[str]:
+    """Fingerprints that releases name, those of every config."""
     found: set[str] = set()
-    for release in log.releases():
+    for release in (release for log in logs(store.path) for release in log.releases()):
         found |= {release.fingerprint, *release.languages.values(), *release.evaluated}
     return found
 

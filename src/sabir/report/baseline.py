@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from sabir.report.costs import component, cost_rows, route
@@ -77,14 +78,24 @@ def evaluation(steps: Iterable[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def predicted_baseline(prediction: Prediction | None, *, entry: Row) -> list[dict[str, Any]]:
+def predicted_baseline(
+    prediction: Prediction | None, *, entry: Row, before: Sequence[Row] = ()
+) -> list[dict[str, Any]]:
     """Cost rows for the combined baseline in an update that did not train it: its training and evaluation.
 
     What the run itself measured of them (test answers of an older baseline on new test rows) is in the costs of
-    `entry` already and not predicted again. Empty when nothing is known, and when the run was not a whole update.
+    `entry` already and not predicted again. Empty when nothing is known, when the run was not a whole update, and
+    where it spared no training: one that only waited for another's run, or that holds a language to an earlier
+    adapter, replaces no retraining of everything.
+    Args:
+        before: the ledger's entries before this one, the oldest first: the last ones, where they were stopped,
+            belong to the same update.
     """
     trained = any((row["route"], row["component"]) == ("combined", "train") for row in entry["costs"])
     if prediction is None or trained or not entry["complete"] or entry["phase"] not in ("update", "add"):
+        return []
+    stopped = takewhile(lambda one: not one["complete"] and one["phase"] == entry["phase"], reversed(before))
+    if not (_took_out(entry) or any(map(_trained, (entry, *stopped)))):
         return []
     own = any(route(step) == "combined" for step in entry["steps"])
     unpaid = [
@@ -102,3 +113,16 @@ def predicted_baseline(prediction: Prediction | None, *, entry: Row) -> list[dic
         measured=False,
     )
     return [row for row in rows if row["component"] != "total"]
+
+
+def _trained(entry: Row) -> bool:
+    """Whether a run trained a language's adapter, or a part of one."""
+    steps = [step for step in entry["steps"] if step["status"] == "run"]
+    return any(
+        step["kind"] == "adapter" and route(step) == "merged" for step in (*steps, *entry.get("attempts", ()))
+    )
+
+
+def _took_out(entry: Row) -> bool:
+    """Whether a language is gone: one adapter on all rows would have to be trained without it."""
+    return bool(set(entry.get("languages_changed", ())) - set(entry.get("languages", ())))

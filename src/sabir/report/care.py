@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sabir.report.tables import Document, Table
-from sabir.report.words import counted, listed, size
+from sabir.report.words import by_number, counted, listed, releases_named, size
 
 Row = Mapping[str, Any]
 
 MOST_NAMES = 4
+MOST_RELEASES = 12
 MADE = "made of it"
 
 
@@ -66,14 +67,14 @@ def copies(document: Document) -> Table:
             what,
             name,
             f"{len(group):,}",
-            ", ".join(sorted({row["release"] for row in group if row["release"]})),
+            ", ".join(by_number(row["release"] for row in group if row["release"])),
             listed([row["fingerprint"][:12] for row in group], MOST_NAMES),
         )
         for (what, name), group in sorted(found.items(), key=lambda each: (each[0][0] == MADE, each[0]))
     )
     places = [f"{row['language']} {row['split']} {row['id']} ({row['place']})" for row in document["rows"]]
     notes = [f"Forgotten: {listed(places, MOST_NAMES, '; ')}."] if places else []
-    releases = sorted({row["release"] for row in document["copies"] if row["release"]})
+    releases = [row["release"] for row in document["copies"] if row["release"]]
     if not rows:
         notes.append("Nothing in the store holds a forgotten row.")
     elif document["purged"]:
@@ -83,7 +84,7 @@ def copies(document: Document) -> Table:
         notes.append(f"{old} in the store; --purge deletes them.")
     if releases:
         verb = "can no longer be gone back to" if document["purged"] else "would be lost with them"
-        notes.append(f"Release {listed(releases, MOST_NAMES)} {verb}.")
+        notes.append(f"{releases_named(releases, MOST_RELEASES)} {verb}.")
     return Table(
         "Copies in the store", ("what", "step", "how many", "release", "fingerprints"), rows, tuple(notes)
     )

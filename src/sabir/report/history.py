@@ -6,11 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sabir.report.tables import Document, Table
-from sabir.report.words import difference, hours, listed, metric_name, money, p_value, score, signed
+from sabir.report.words import (
+    difference,
+    hours,
+    listed,
+    metric_name,
+    money,
+    p_value,
+    releases_named,
+    score,
+    signed,
+)
 
 Row = Mapping[str, Any]
 
 MOST_LANGUAGES = 8
+MOST_RELEASES = 12
 
 
 def releases(document: Document) -> Table | None:
@@ -43,11 +54,9 @@ def releases(document: Document) -> Table | None:
     mean = f"mean {metric_name(metric)}" if metric else "mean"
     columns = ("release", "when (UTC)", "by", "model", "new in it", mean, "verdict", "device h")
     notes = [f"Release {release['name']}: {reason}" for release in history for reason in _accepted(release)]
-    notes += [
-        f"Release {release['name']}: its model is no longer in the store."
-        for release in history
-        if release.get("in_store") is False
-    ]
+    if gone := [release["name"] for release in history if release.get("in_store") is False]:
+        whose = "its model is" if len(gone) == 1 else "their models are"
+        notes.append(f"{releases_named(gone, MOST_RELEASES)}: {whose} no longer in the store.")
     return Table(
         "Releases", (*columns, "USD") if priced else columns, tuple(rows), tuple(notes), frozenset(strong)
     )
@@ -91,7 +100,10 @@ def _train_rows(release: Row, language: str) -> int | None:
 
 
 def _grown(before: int | None, after: int | None) -> str:
-    return "" if before is None or after is None or before == after else f" ({after - before:+,} rows)"
+    if before is None or after is None or before == after:
+        return ""
+    grown = after - before
+    return f" ({grown:+,} {'row' if abs(grown) == 1 else 'rows'})"
 
 
 def blamed(document: Document) -> Table:

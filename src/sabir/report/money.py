@@ -253,10 +253,9 @@ def savings(document: Document, since: str | None = None) -> Table | None:
     columns = ["run", "all retrained", "train", "merge", "choose", "evaluate", "saved", "saved so far"]
     notes = []
     if any(known):
-        price = f" and {money(usd)} USD" if priced else ""
         notes.append(
             f"{counted(sum(known), 'update')} took {hours(spent)} device h in place of {hours(spent + saved)} by "
-            f"retraining everything: {hours(saved)} device h ({percent(saved / (spent + saved))}){price} saved."
+            f"retraining everything: {_gain(saved, saved / (spent + saved), usd if priced else None)}."
         )
     notes.append(
         "In device hours. All retrained: the combined adapter trained on all rows, and evaluated. Saved: that "
@@ -269,6 +268,17 @@ def savings(document: Document, since: str | None = None) -> Table | None:
     if priced:
         columns += ["saved USD", "USD so far"]
     return Table("Saved against retraining everything", tuple(columns), tuple(rows), tuple(notes))
+
+
+def _gain(saved: float, share: float, usd: float | None) -> str:
+    """Device time and money that were saved, or spent on top: "0.5000 device h (10.5 %) and 5.00 USD more"."""
+    less, more = "saved", "more"
+    time = f"{hours(abs(saved))} device h ({percent(abs(share))})"
+    how = less if saved >= 0 else more
+    if usd is None:
+        return f"{time} {how}"
+    cheaper = less if usd > 0 or (usd == 0 and saved >= 0) else more  # prices may differ from run to run
+    return f"{time}{'' if cheaper == how else ' ' + how} and {money(abs(usd))} USD {cheaper}"
 
 
 def _has_baseline(group: Iterable[CostRow]) -> bool:

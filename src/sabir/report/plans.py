@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sabir.report.tables import Document, Table
-from sabir.report.words import count, duration, listed, mib, money, percent
+from sabir.report.words import count, duration, in_words, listed, mib, money, percent
 
 _FAMILIES = {
     "data": "rows of",
@@ -23,7 +23,12 @@ _FAMILIES = {
     "changes": "selection, comparisons",
     "analysis": "analysis",
 }
-_BRIEF = ("select", "judge", "changes", "analysis")  # kinds that take next to no time
+_BRIEF = {  # kinds that take next to no time
+    "select": "selection",
+    "judge": "comparisons",
+    "changes": "changes since the release",
+    "analysis": "analysis",
+}
 _STANDS_IN = ("older data", "held at")  # reasons of an old adapter in place of today's
 _ROUTES = {
     "merged": "one adapter a language, merged",
@@ -78,7 +83,9 @@ def _names(family: str, group: Sequence[Mapping[str, Any]]) -> str:
             recipes[recipe] = recipes.get(recipe, 0) + 1
         words = [recipe + (f" x {count}" if count > 1 else "") for recipe, count in recipes.items()]
         return f"{family} {listed(words, 8)}"
-    return family if group[0]["kind"] in _BRIEF else f"{family} ({len(names)})"
+    if group[0]["kind"] in _BRIEF:
+        return ", ".join(dict.fromkeys(_BRIEF[step["kind"]] for step in group))
+    return f"{family} ({len(names)})"
 
 
 def _reasons(group: Sequence[Mapping[str, Any]]) -> str:
@@ -93,7 +100,7 @@ def _reasons(group: Sequence[Mapping[str, Any]]) -> str:
                 reason = "merges changed"
             counts[reason] = counts.get(reason, 0) + 1
     often = sorted(counts, key=lambda reason: -counts[reason])
-    return listed(often, 3, "; ")
+    return in_words(listed(often, 3, "; "))
 
 
 def _totals(document: Document) -> list[str]:
@@ -141,7 +148,7 @@ def ran(document: Document) -> Table:
         (
             step["name"],
             step["status"],
-            step["why"],
+            in_words(step["why"]),
             duration(step["wall_s"]),
             count(step["tokens"]),
             mib(step["peak_bytes"]),
@@ -153,22 +160,25 @@ def ran(document: Document) -> Table:
 
 
 def why(document: Document) -> Table:
-    """Why a step runs or is reused: each field in which it, or what it stands on, is not what it was."""
+    """Why a step runs or is reused: each field in which it, or what it stands on, is not what it was.
+
+    A step that is new has one row, as it was nothing before.
+    """
     rows = tuple(
         (root["step"], one["field"], _shortened(one["was"]), _shortened(one["now"]))
         for root in document["roots"]
-        for one in root["differences"]
+        for one in root["differences"] or [{"field": root["why"], "was": None, "now": None}]
     )
     step, before = document["step"], document["before"]
     if document["status"] == "reused":
-        note = f"{step} is in the store: nothing it stands on has changed."
+        note = f"{step} is in the store: {in_words(document['why'])}."
     elif before is None:
         note = f"{step} will run: it was never run before."
     elif not rows:
-        note = f"{step} will run: it is not finished, or its output is missing from the store."
+        note = f"{step} will run: {in_words(document['why'])}."
     else:
-        roots = listed([root["step"] for root in document["roots"]], 8)
-        note = f"{step} will run: it is not what it was, because of {roots}."
+        roots = [f"{root['step']}: {in_words(root['why'])}" for root in document["roots"]]
+        note = f"{step} will run because of {listed(roots, 4, '; ')}."
     was = "" if before is None else f" (before: {before[:12]})"
     return Table(
         f"Why {step}",

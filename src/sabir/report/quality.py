@@ -8,6 +8,11 @@ from typing import Any
 from sabir.report.tables import Document, Table
 from sabir.report.words import difference, listed, metric_name, p_value, percent, score, signed, with_interval
 
+BASELINES = {
+    "adapter/combined": "the combined adapter",
+    "adapter/continued": "the combined adapter, continued",
+}
+
 
 def quality(document: Document, metric: str | None = None) -> Table | None:
     """One row a model, one column a language, on the test rows; None before anything was scored."""
@@ -21,7 +26,7 @@ def quality(document: Document, metric: str | None = None) -> Table | None:
         return None
     languages = [language for language in document["languages"] if any(key[1] == language for key in scores)]
     models = list(dict.fromkeys(model for model, _ in scores))
-    own = {model for model in models if model.startswith("adapter/") and model != "adapter/combined"}
+    own = {model for model in models if model.startswith("adapter/") and model not in BASELINES}
     rows: list[tuple[str, list[float | None], str]] = []
     for model in models:
         if model in own:
@@ -58,10 +63,8 @@ def verdicts(document: Document) -> list[str]:
     for row in document["comparisons"]:
         if row["a"] != selected or row["language"] != "macro":
             continue
-        other = {
-            "adapter/combined": "the combined adapter",
-            "base": "the bare base model",
-        }.get(row["b"], "each language's own adapter")
+        known = {"base": "the bare base model", **BASELINES}
+        other = known.get(row["b"], "each language's own adapter")
         found = _VERDICTS[row["verdict"]].format(row["margin"])
         sentences.append(
             f"{selected} against {other}: {signed(row['difference'])} on average "
@@ -195,6 +198,8 @@ def _moves(changes: Sequence[Mapping[str, Any]], level: float) -> list[str]:
     if still:
         which = "any language" if len(still) == len(languages) else listed(still, 8)
         sentences.append(f"No significant change in {which}.")
+    if languages and all(row["changed"] == 0 for row in languages):
+        sentences.append("Both give the same answer to every row.")
     sentences.append(
         f"p: corrected over languages (Holm), significant below {1 - level:.2g}. The last column: the smallest "
         "true drop that these rows would show in four of five cases."
@@ -209,6 +214,8 @@ def _value(row: Mapping[str, Any] | None) -> float | None:
 def _model_name(model: str, document: Document) -> str:
     if model == document["selected"]:
         return f"{model}  <- selected"
-    return {"base": "bare base model", "adapter/combined": "combined: one adapter on all data"}.get(
-        model, model
-    )
+    return {
+        "base": "bare base model",
+        "adapter/combined": "combined: one adapter on all data",
+        "adapter/continued": "combined, continued on new rows",
+    }.get(model, model)

@@ -19,6 +19,7 @@ from sabir.report.words import counted, duration, listed, money, percent
 Row = Mapping[str, Any]
 
 MOST_LANGUAGES = 8
+START_UP_TELLS_S = 60.0  # of training in all: below it the rates hold much of what every job begins with
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,9 @@ def what_if(
             if added
         ],
         "break_even": _break_even(known, work, again, added, devices),
+        "measured_training_s": sum(
+            cost["wall_s"] for cost in (*adapters.values(), combined or {}) if cost.get("wall_s")
+        ),
     }
 
 
@@ -392,6 +396,12 @@ def _sentences(document: Document) -> list[str]:
         sentences.append(
             "A new language counts with the mean characters a row, rates and test rows of the others."
         )
+    trained_s = document["measured_training_s"]
+    if 0 < trained_s < START_UP_TELLS_S:
+        sentences.append(
+            f"The rates come from {duration(trained_s)} of training: starting up is in them, so for many more rows "
+            "the estimates are too high."
+        )
     sentences.append(
         "Split: if the one combined training split over the devices without loss, which it does not."
     )
@@ -420,9 +430,26 @@ def _evens(even: Row) -> list[str]:
             f"Up to {most} of {everyone} may change in one update{growing} before retraining everything takes less "
             "device time."
         )
-    walls = [
+    return [sentence, *_sooner(even["wall"])]
+
+
+def _sooner(walls: Sequence[Row]) -> list[str]:
+    """Up to how many languages the merged route ends first, by the number of devices."""
+    ends = [
         f"{row['languages']} on {counted(row['devices'], 'device')}"
         + (f" ({row['languages_if_split']} split)" if row["languages_if_split"] != row["languages"] else "")
-        for row in even["wall"]
+        for row in walls
+        if row["languages"]
     ]
-    return [sentence, f"It ends sooner with up to {listed(walls, MOST_LANGUAGES)}."] if walls else [sentence]
+    never = [row["devices"] for row in walls if row["languages"] == 0]
+    sentences = [f"It ends sooner with up to {listed(ends, MOST_LANGUAGES)}."] if ends else []
+    if never:
+        places = counted(never[0], "device") if len(never) == 1 else f"{_either(never)} devices"
+        sentences.append(f"On {places} retraining everything ends sooner already when one changes.")
+    return sentences
+
+
+def _either(numbers: Sequence[int]) -> str:
+    """ "1 or 4", "1, 4 or 8"."""
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -105,3 +107,34 @@ def listed(words: Sequence[str], most: int, separator: str = ", ") -> str:
     if len(words) <= most:
         return separator.join(words)
     return f"{separator.join(words[:most])}{separator}and {len(words) - most} more"
+
+
+def by_number(names: Iterable[str]) -> list[str]:
+    """Names of releases in the order of their numbers, each once; those that are none come last."""
+    return sorted(set(names), key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
+
+
+def releases_named(names: Iterable[str], most: int) -> str:
+    """ "Release 2", "Releases 1, 2, 10"."""
+    ordered = by_number(names)
+    return f"{'Release' if len(ordered) == 1 else 'Releases'} {listed(ordered, most)}"
+
+
+_DICT = re.compile(r"\{[^{}]*\}")
+
+
+def in_words(reason: str) -> str:
+    """A reason without the marks of Python: "update: default -> {'replay': 0.2}" ends in "replay 0.2"."""
+
+    def told(found: re.Match[str]) -> str:
+        try:
+            settings = ast.literal_eval(found[0])
+        except (SyntaxError, ValueError):  # cut short
+            return found[0]
+        if not isinstance(settings, dict):
+            return found[0]
+        return ", ".join(
+            f"{name} {'default' if value is None else value}" for name, value in settings.items()
+        )
+
+    return _DICT.sub(told, reason)

@@ -49,7 +49,7 @@ def changes(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     would show, for a language at the strictest of the corrected levels; `served`, whether the old one serves it.
     """
     for work in works:
-        languages, served = work.settings["languages"], work.settings["served"]
+        served = work.settings["served"]
         value = METRICS.get(work.settings["metric"]).facts["value"]
         pairs = _pairs(work, "a", "b")
         facts: dict[str, dict[str, Any]] = {}
@@ -61,7 +61,7 @@ def changes(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
         facts[MACRO] = {**means, "served": bool(served)}
         rows = []
         for row in _compared(work, pairs, mean_over=served):
-            tests = 1 if row["language"] == MACRO else len(languages)
+            tests = 1 if row["language"] == MACRO else max(1, len(served))
             found = detectable(row["low"], row["high"], work.settings["level"], tests=tests)
             names = {key: work.settings[key] for key in ("a", "b")}
             rows.append({**names, **row, **facts[row["language"]], "detectable": found})
@@ -81,14 +81,16 @@ def _pairs(work: Work, a: str, b: str) -> dict[str, Pair]:
 
 
 def _compared(work: Work, pairs: Mapping[str, Pair], *, mean_over: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """A row for each language, and one for the mean over some of them."""
+    """A row for each language, and one for the mean over some of them, whose p-values are corrected together."""
     metric, margin, level = work.settings["metric"], work.settings["margin"], work.settings["level"]
     value, resamples = METRICS.get(metric).facts["value"], work.settings["resamples"]
     found = [
         paired_difference(*pair, value, seed=SEED, level=level, resamples=resamples)
         for pair in pairs.values()
     ]
-    corrected = holm([difference.p for difference in found])
+    within = holm([one.p for language, one in zip(pairs, found, strict=True) if language in mean_over])
+    by_language = dict(zip((language for language in pairs if language in mean_over), within, strict=True))
+    corrected = [by_language.get(language, one.p) for language, one in zip(pairs, found, strict=True)]
     together = Difference(None, None, None, None, 0)
     if mean_over:
         pooled = [pairs[language] for language in mean_over]
