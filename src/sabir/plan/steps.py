@@ -357,6 +357,8 @@ class Steps:
     def comparisons(self, selection: Mapping[str, Any], models: list[str]) -> Step:
         selected = selection["selected"]
         pairs = [[selected, OWN], [selected, "base"]]
+        if CONTINUED in models:
+            pairs = [[selected, CONTINUED], *pairs]
         if COMBINED in models:
             others = [model for model in selection["best"].values() if model != selected]
             pairs = [[model, COMBINED] for model in (selected, *sorted(set(others)))] + pairs
