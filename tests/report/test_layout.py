@@ -5,15 +5,27 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
+from sabir.cli.printing import print_table
 from sabir.report.layout import WORD, laid_out
+from sabir.report.tables import Table
 
 RELEASES = (
     ("release", "when (UTC)", "by", "model", "new in it", "mean accuracy", "verdict", "device h", "USD"),
     [
-        ("1", "2026-11-21 16:43", "root", "merged/average[scale=2.0]", "de, en, fr", "0.567", "pass")
-        + ("0.0050", "0.0100"),
-        ("2  <- current", "2026-11-21 16:44", "root", "merged/average[scale=1.0]", "fr (+240 rows), recipe")
-        + ("0.508", "undecided (accepted)", "0.0037", "0.0073"),
+        (
+            *("1", "2026-11-21 16:43", "root", "merged/average[scale=2.0]", "de, en, fr"),
+            *("0.567", "pass", "0.0050", "0.0100"),
+        ),
+        (
+            *(
+                "2  <- current",
+                "2026-11-21 16:44",
+                "root",
+                "merged/average[scale=1.0]",
+                "fr (+240 rows), recipe",
+            ),
+            *("0.508", "undecided (accepted)", "0.0037", "0.0073"),
+        ),
     ],
 )
 CHANGES = (
@@ -94,3 +106,20 @@ def test_a_table_that_cannot_fit_is_wider_than_the_terminal():
 
 def test_a_table_without_rows_has_its_heads():
     assert laid_out(("model", "n"), [], 80).columns == ("model", "n")
+
+
+def test_a_title_is_one_line_above_a_narrow_table(capsys):
+    title = "merged/average[scale=1.0] against release/4: accuracy on test rows, paired by row"
+    print_table(Table(title, ("language", "p"), (("de", "1.000"),), ("A note.",)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == title
+    assert [line.split() for line in lines if line][1] == ["language", "p"]
+    assert lines[-2] == "A note."
+
+
+def test_a_table_wider_than_its_place_is_not_cut_off(capsys):
+    names = tuple(f"language-{number:02}" for number in range(20))
+    print_table(Table("Quality", names, (names,)))
+    out = capsys.readouterr().out
+    assert all(out.count(name) == 2 for name in names)
+    assert len(out.split("\n\n")[1].splitlines()) == 3

@@ -240,6 +240,20 @@ def test_settings_in_a_reason_are_told_without_the_marks_of_python():
     assert table.rows[0][2] == cut
 
 
+def test_a_list_that_was_cut_short_is_said_to_have_changed_and_no_more():
+    cut = "pairs: [['merged/a[...le=1.0]', 'base']] -> [['merged/a[...le=2.0]', 'base']]; scores changed"
+    steps = [planned_step("comparisons", "judge", None, reason=cut)]
+    assert planned({"steps": steps, "totals": []}).rows[0][2] == "pairs changed; scores changed"
+    whole = "lora.targets: ['q_proj'] -> ['v_proj']"
+    steps = [planned_step("adapter/de", "adapter", None, reason=whole)]
+    assert planned({"steps": steps, "totals": []}).rows[0][2] == whole
+
+
+def test_an_update_without_any_work_is_compared_with_nothing():
+    found = sentences(total("update", "merged", 0.0), total("update", "combined", 100.0))
+    assert not any("less device time" in sentence for sentence in found)
+
+
 def test_lines_of_the_selection_and_of_the_comparisons_tell_which_is_which():
     steps = [
         planned_step("select", "select", None, "reused", "nothing it stands on has changed"),

@@ -73,7 +73,10 @@ def print_table(table: Table | None) -> None:
         if table.rows:
             around = [Text("")] if layout.tight else []  # an empty line above and below, as the edge is
             console.print(Text(table.title, style="bold"), *around, sep="\n")
-            console.print(drawn, *around, width=max(layout.width, console.width), crop=False, sep="\n")
+            room = console.width
+            console.width = max(layout.width, room)  # rather wider than the terminal than broken words
+            console.print(drawn, *around, sep="\n")
+            console.width = room
         for note in table.notes:
             console.print(Text(note))
     say("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")

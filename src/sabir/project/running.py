@@ -159,7 +159,9 @@ class _Run:
             failures = {n: failure.message for r in self._results for n, failure in r.failed.items()}
             entry = closed(self.store, self._opening, failures=failures)
             self.standing.entries.append(entry)
-            entry["costs"] += predicted_baseline(retraining(self.standing), entry=entry)
+            entry["costs"] += predicted_baseline(
+                retraining(self.standing), entry=entry, before=self.standing.entries[:-1]
+            )
             ledger.write(self.store, {**entry, "wall_s": time.perf_counter() - self._clock})
 
     def goes_on(self, state: State) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sabir.report.tables import Document, Table
-from sabir.report.words import count, duration, in_words, listed, mib, money, percent
+from sabir.report.words import count, counted, duration, in_words, listed, mib, money, percent
 
 _FAMILIES = {
     "data": "rows of",
@@ -59,7 +59,7 @@ def planned(document: Document) -> Table:
         took = "" if key[1] == "reused" else duration(sum(known) if len(known) == len(seconds) else None)
         rows.append((_names(key[0], group), key[1], _reasons(group), took))
     reused = sum(step["status"] == "reused" for step in steps)
-    notes = [f"{len(steps) - reused} steps to run, {reused} reused."]
+    notes = [f"{counted(len(steps) - reused, 'step')} to run, {reused:,} reused."]
     if reused == len(steps):
         notes = ["Nothing to do: everything is up to date."]
     else:
@@ -124,7 +124,7 @@ def _totals(document: Document) -> list[str]:
     known = {(row["phase"], row["route"]): row["estimated_device_s"] for row in totals}
     for phase in ("update", "add"):
         ours, theirs = known.get((phase, "merged")), known.get((phase, "combined"))
-        if ours is not None and theirs:
+        if ours and theirs:
             less = "less" if ours <= theirs else "more"
             sentences.append(
                 f"That is {percent(abs(1 - ours / theirs))} {less} device time than retraining everything."
