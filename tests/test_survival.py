@@ -444,7 +444,7 @@ def full_story(disk):
         disk, ["en"], merges=merges, data={"en": "data/en", "fr": brought}, run={"backend": "inline"}
     )
     story = SimpleNamespace(store=store_of(config), shown=[], cleaned=[], lost=[], there=[], refused=[])
-    log, current = Log(story.store.path), disk / ".sabir/serve/current"
+    log, current = Log(story.store.path, config.name), disk / ".sabir/serve/current"
 
     def failing(met: list[str], free_bytes: Mapping[str, int], *overrides: str) -> dict[str, tuple[int, str]]:
         failed = {}
@@ -580,7 +580,7 @@ def test_a_store_of_a_newer_version_is_refused_by_every_verb_and_left_as_it_is(t
     for name, content in {
         "format.json": {"format": 2},
         "runs/20300101T000000.000000Z.json": {"id": "20300101T000000.000000Z", "open": True, "what": "new"},
-        "releases/000001.json": {"what": "new"},
+        "releases/sabir.yaml/000001.json": {"what": "new"},
         f"steps/{64 * '0'}/record.json": {"what": "new"},
     }.items():
         (tmp_path / ".sabir" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -310,9 +310,7 @@ def main() -> None:
     entries = ledger.runs(project.store)
     attempts = [attempt for entry in entries for attempt in entry["attempts"]]
     print(f"kills: {done['coordinator']} of the coordinator, {done['worker']} of servers and workers")
-    print(
-        f"runs: {done['starts']} started, {len(ledger.runs(project.store))} in the ledger, {done['given up']} given up"
-    )
+    print(f"runs started: {done['starts']}; gave a step up after three kills: {done['given up']}")
     print(f"states of the rows: {project.state + 1}; finished steps: {len(project.store.fingerprints())}")
     print(f"entries in the ledger: {len(entries)}")
     print(f"attempts broken off and paid: {len(attempts)}, {sum(a['wall_s'] for a in attempts):.0f} s")
