@@ -244,3 +244,22 @@ def test_closing_ends_running_jobs_and_the_server(store, diary):
 def test_many_small_jobs_all_end(store):
     result = do([step(f"{i:02d}") for i in range(20)], store, local(store, workers=4))
     assert len(result.ran) == 20
+
+
+SUICIDE = """
+import os, signal, sys
+from pathlib import Path
+from sabir.engine.backends.local import LocalBackend, cpu_slots
+backend = LocalBackend(cpu_slots(1, 1), env={}, log=Path(sys.argv[1]) / "server.txt")
+backend.submit(Path(sys.argv[1]) / "job.json", backend.slots[0], "toys_preload")
+print(backend._servers["toys_preload"]._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_server_whose_coordinator_died_before_it_could_look_ends_too(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(HERE), "IMPORTS": str(tmp_path / "i"), "IMPORT_S": "60"}
+    done = subprocess.run(
+        [sys.executable, "-c", SUICIDE, tmp_path], env=env, stdout=subprocess.PIPE, check=False
+    )
+    wait_for(lambda: not alive(int(done.stdout)))

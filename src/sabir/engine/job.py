@@ -210,8 +210,10 @@ def main(job_file: str) -> None:
     except (KeyboardInterrupt, SystemExit):
         code = 130
     except BaseException as error:
-        traceback.print_exc()
         code = errno.ENOSPC if disk_is_full(error) else 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+        with suppress(OSError):  # a full disk takes no log either
+            traceback.print_exc()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)  # no atexit of a forked interpreter: its threads and handles belong to the server

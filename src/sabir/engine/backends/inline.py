@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from concurrent.futures import Future
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from sabir.engine import job
 from sabir.engine.backends import Slot
 from sabir.engine.interrupts import on_interrupt
+from sabir.engine.store import disk_is_full
 
 
 class InlineBackend:
@@ -25,8 +27,8 @@ class InlineBackend:
         except KeyboardInterrupt:
             future.set_result(130)
             signal.raise_signal(signal.SIGINT)  # the caller hears of it as it hears of any other
-        except (Exception, SystemExit):  # said in error.json, which the caller reads
-            future.set_result(1)
+        except (Exception, SystemExit) as error:  # said in error.json, if the disk took it
+            future.set_result(errno.ENOSPC if disk_is_full(error) else 1)
         else:
             future.set_result(0)
         return future

@@ -68,7 +68,10 @@ class _Server:
         self._code: int | None = None  # how the server ended
         with open(log, "a", encoding="utf-8") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sabir.engine.backends.server", *([preload] if preload else [])],
+                [
+                    *(sys.executable, "-m", "sabir.engine.backends.server"),
+                    *(str(os.getpid()), *([preload] if preload else [])),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,

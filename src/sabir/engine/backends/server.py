@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -23,15 +24,22 @@ from sabir.engine import job
 PR_SET_PDEATHSIG = 1
 
 
-def main(preload: list[str]) -> None:
-    """Serve until standard input closes."""
+def main(parent: int, preload: Sequence[str]) -> None:
+    """Serve until standard input closes.
+
+    Args:
+        parent: process id of the coordinator; it may have died before this process came to ask for it.
+        preload: modules to import.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever an import prints goes to the log, not among the answers
-    _die_with(os.getppid())  # while it imports it does not see standard input close
+    _die_with(parent)  # while it imports it does not see standard input close
     for module in preload:
         importlib.import_module(module)
     _die_by(0)  # from here on its end is its own: it takes its jobs along
+    if os.getppid() != parent:
+        return  # with orders unread: nobody waits for them
     job.versions()  # remembered by all that are forked
     jobs: dict[int, int] = {}
     try:
@@ -129,4 +137,4 @@ def _cap_threads(threads: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(int(sys.argv[1]), sys.argv[2:])
