@@ -19,7 +19,7 @@ from sabir.errors import StoreError
 
 ASIDE_S = 3600.0  # what a living process writes aside is not so old
 ASIDE = re.compile(r"\..*[0-9a-f]{32}|\..*\.[0-9]+")
-ASIDES = ("", "cache", "kept", "leases", "owners", "partial", "releases", "runs")
+ASIDES = ("cache", "kept", "leases", "owners", "partial", "releases/*", "runs", "runs/steps")
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _of_the_dead(store: Store, alive: Collection[str]) -> Iterator[Junk]:
 def _asides(store: Store) -> Iterator[Junk]:
     """What was written aside, or moved aside to be deleted, by a process that died at it."""
     before = time.time() - ASIDE_S
-    for folder in (store.path / name for name in ASIDES):
+    for folder in (store.path, *(folder for name in ASIDES for folder in store.path.glob(name))):
         for path in folder.glob(".*") if folder.is_dir() else ():
             if ASIDE.fullmatch(path.name) and path.stat().st_mtime < before:
                 yield _junk(path, "aside", path.name)
