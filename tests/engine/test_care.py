@@ -200,7 +200,7 @@ def test_what_the_dead_wrote_aside_goes_and_what_is_being_written_stays(store):
     names = {
         f"runs/.r1.json.{hexes}": old,
         f"kept/.x.json.{os.getpid()}": old,
-        f"releases/.000001.json.{hexes}": old,
+        f"releases/sabir.yaml/.000001.json.{hexes}": old,
         f"partial/.gone-{hexes}/rest": old,
         f"leases/.{hexes}/r1": old,
         f"cache/.facts.json.{hexes}": new,
