@@ -21,7 +21,7 @@ from sabir.power import detectable_from_n
 from sabir.project.documents import at_once
 from sabir.project.running import Hand, do_graph, writing
 from sabir.project.standing import Standing, State, released
-from sabir.releases import INCUMBENT, Release, gate, refusal
+from sabir.releases import INCUMBENT, Release, Verdict, gate, refusal
 from sabir.report.documents import score_rows
 from sabir.serving import swap
 
@@ -36,7 +36,7 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
     """Make a model the current release, if it passes the gate; the serving folder follows."""
     state = standing.state()
     name = _candidate(standing, state, model)
-    scored = _scores(standing, state, name)
+    _must_be_scored(standing, state, name)
     in_use = standing.release
     fingerprint = state.assessments[name].fingerprint
     if in_use is not None and in_use.fingerprint == fingerprint:
@@ -56,30 +56,7 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
     if not verdict.promoted:
         raise refusal(standing.log.next_name(), verdict)
     by = by or _user()
-    gone = sorted(set(standing.current.languages) - set(config.languages)) if standing.current else []
-    reasons = (*verdict.reasons, *(f"{language} is no longer served" for language in gone))
-    candidate = Release(
-        name="",
-        created=_now(),
-        by=by,
-        model=name,
-        kind=state.assessments[name].step.kind,
-        fingerprint=fingerprint,
-        recipe=_recipe(state, name),
-        languages=_adapters(state, name),
-        data=_data(standing),
-        base=standing.facts.base.identity,
-        parent=standing.current.name if standing.current else in_use.name if in_use else None,
-        verdict=verdict.verdict,
-        reasons=reasons,
-        accepted=verdict.accepted,
-        scores=scored,
-        changes=changes or (),
-        evaluated=_evaluated(state, name, standing),
-        usd=_spent_since(standing, "usd"),
-        device_s=_spent_since(standing, "device_s"),
-        run=standing.last["id"] if standing.last else None,
-    )
+    candidate = _release(standing, state, name, verdict, changes or (), by)
     made: list[Release] = []
 
     def write_down() -> None:
@@ -94,11 +71,47 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
         "promoted": True,
         "release": made[0].name,
         "verdict": verdict.verdict,
-        "reasons": list(reasons),
+        "reasons": list(candidate.reasons),
         "changes": list(changes or ()),
         "level": config.evaluate.level,
         "serve": str(serving_folder(standing) / "current"),
     }
+
+
+def _release(
+    standing: Standing,
+    state: State,
+    model: str,
+    verdict: Verdict,
+    changes: Sequence[Mapping[str, Any]],
+    by: str,
+) -> Release:
+    """A model with all that it stands on, as it will be written down."""
+    served = standing.current.languages if standing.current else {}
+    gone = sorted(set(served) - set(standing.config.languages))
+    in_use = standing.current or standing.release
+    return Release(
+        name="",
+        created=_now(),
+        by=by,
+        model=model,
+        kind=state.assessments[model].step.kind,
+        fingerprint=state.assessments[model].fingerprint,
+        recipe=_recipe(state, model),
+        languages=_adapters(state, model),
+        data=_data(standing),
+        base=standing.facts.base.identity,
+        parent=in_use.name if in_use else None,
+        verdict=verdict.verdict,
+        reasons=(*verdict.reasons, *(f"{language} is no longer served" for language in gone)),
+        accepted=verdict.accepted,
+        scores=_scores(standing, state, model),
+        changes=changes,
+        evaluated=_evaluated(state, model, standing),
+        usd=_spent_since(standing, "usd"),
+        device_s=_spent_since(standing, "device_s"),
+        run=standing.last["id"] if standing.last else None,
+    )
 
 
 def detectable_drops(standing: Standing, state: State) -> list[dict[str, Any]]:
@@ -147,14 +160,20 @@ def _candidate(standing: Standing, state: State, model: str | None) -> str:
 
 
 def _scores(standing: Standing, state: State, model: str) -> list[dict[str, Any]]:
-    """The model's scores on the test rows. Raises InputError when one is missing."""
+    """A model's scores on the test rows, those that are there."""
     config = standing.config
     names = [f"scores/{model}/{language}/test" for language in (*config.languages, "macro")]
-    if missing := [name for name in names if state.record(name) is None]:
-        found = f"{missing[0]} is not in the store: {model} is not evaluated on today's rows."
-        raise InputError(standing.where, found, standing.run_first)
     records = {name: record for name in names if (record := state.record(name)) is not None}
     return score_rows(config.task.name, config.lora.seed, records)
+
+
+def _must_be_scored(standing: Standing, state: State, model: str) -> None:
+    """Raise InputError for a model that lacks a score on today's test rows."""
+    for language in (*standing.config.languages, "macro"):
+        name = f"scores/{model}/{language}/test"
+        if state.record(name) is None:
+            found = f"{name} is not in the store: {model} is not evaluated on today's rows."
+            raise InputError(standing.where, found, standing.run_first)
 
 
 def _changes(standing: Standing, state: State, model: str, in_use: Released) -> list[dict[str, Any]]:
@@ -225,9 +244,6 @@ def _spent_since(standing: Standing, what: str) -> float | None:
 
 def _incumbent(standing: Standing, state: State, in_use: Released, by: str) -> Release:
     """The model in use before sabir, as release 0."""
-    config = standing.config
-    names = [f"scores/{in_use.model}/{language}/test" for language in (*config.languages, "macro")]
-    records = {name: record for name in names if (record := state.record(name)) is not None}
     return Release(
         name=INCUMBENT,
         created=_now(),
@@ -237,7 +253,7 @@ def _incumbent(standing: Standing, state: State, in_use: Released, by: str) -> R
         fingerprint=in_use.fingerprint,
         base=standing.facts.base.identity,
         reasons=("it was in use before sabir",),
-        scores=score_rows(config.task.name, config.lora.seed, records),
+        scores=_scores(standing, state, in_use.model),
     )
 
 
