@@ -118,7 +118,7 @@ def _difference(
 
 
 def costs(before: Way, ways: Mapping[str, Way]) -> list[dict[str, Any]]:
-    """Device time of every way by component, and its shares of retraining everything.
+    """Device time of every way by component, and its shares of retraining everything: of the training, of all of it.
 
     `rest` is what no step accounts for: the run's wall clock while no job ran, and what jobs took beside their steps.
     """
@@ -127,7 +127,9 @@ def costs(before: Way, ways: Mapping[str, Way]) -> list[dict[str, Any]]:
     rows.insert(1, _cost("scratch, selected merge alone", scratch, only=scratch.merge))
     whole = next(row for row in rows if row["name"] == "retrained")
     for row in rows:
+        row["tokens_share"] = row["tokens"] / whole["tokens"]
         row["train_share"] = row["train"] / whole["train"]
+        row["without_search_share"] = (row["whole"] - row["search"]) / whole["whole"]
         row["whole_share"] = row["whole"] / whole["whole"]
     return [_cost("set-up", before), *rows]
 
@@ -153,6 +155,7 @@ def _cost(name: str, way: Way, only: str | None = None) -> dict[str, Any]:
         **seconds,
         "whole": whole,
         "wall_s": way.wall_s if only is None else None,
+        "tokens": sum(step["tokens"] for step in kept if step["kind"] == "adapter"),
         "usd": usd(whole, way.entry["usd_per_hour"]),
         "kinds": _by_kind(kept),
     }

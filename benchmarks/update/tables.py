@@ -8,6 +8,7 @@ from typing import Any
 from sabir.report.words import difference, percent, score, signed
 
 COMPONENTS = ("train", "merge", "search", "evaluate", "rest", "whole")
+SHARES = ("tokens_share", "train_share", "without_search_share", "whole_share")
 
 
 def tables(trial: Mapping[str, Any]) -> str:
@@ -49,15 +50,17 @@ def _difference(row: Mapping[str, Any] | None) -> str:
 
 
 def _costs(trial: Mapping[str, Any]) -> str:
-    heads = ("way", *COMPONENTS, "USD", "train / retrained", "whole / retrained", "wall clock")
+    heads = (
+        *("way", *COMPONENTS, "wall clock", "USD"),
+        *("tokens trained on", "train", "whole but search", "whole: of retraining"),
+    )
     cells = [
         [
             row["name"],
             *(f"{row[part]:.1f}" for part in COMPONENTS),
-            f"{row['usd']:.4f}",
-            percent(row["train_share"]) if "train_share" in row else "",
-            percent(row["whole_share"]) if "whole_share" in row else "",
             "" if row["wall_s"] is None else f"{row['wall_s']:.1f}",
+            f"{row['usd']:.4f}",
+            *(percent(row[share]) if share in row else "" for share in SHARES),
         ]
         for row in trial["costs"]
     ]
