@@ -17,7 +17,6 @@ from sabir.config import (
     Config,
     GateConfig,
     Grid,
-    LoraConfig,
     MergeConfig,
     RunConfig,
     SearchConfig,
@@ -26,7 +25,7 @@ from sabir.config import (
     members,
 )
 from sabir.errors import InputError
-from sabir.languages import UpdateConfig
+from sabir.languages import LoraConfig, UpdateConfig
 
 DESIGN = """\
 base:   Qwen/Qwen3-0.6B          # hub name or folder; the commit is pinned in sabir.lock

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sabir.config import Config, LanguageConfig
+from sabir.config import Config
 from sabir.engine.store import Store
 from sabir.errors import InputError, raise_all
+from sabir.languages import LanguageConfig
 from sabir.lineage import Ancestor, ancestor
 from sabir.lock import NAME as LOCK
 from sabir.lock import Hold, Line, Lock, PinnedBase

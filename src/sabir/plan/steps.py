@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sabir.catalog import non_default
-from sabir.config import Config, LoraConfig, MergeConfig, SearchConfig, members
+from sabir.config import Config, MergeConfig, SearchConfig, members
 from sabir.engine.fingerprint import Canonical
 from sabir.engine.steps import Dep, Known, Part, Step
 from sabir.facts import Facts
-from sabir.languages import UpdateConfig
+from sabir.languages import LoraConfig, UpdateConfig
 from sabir.lineage import Ancestor
 
 OWN = "adapter/<language>"  # in a comparison: each language's own adapter

@@ -1,0 +1,142 @@
+"""From YAML to a `Config`, section by section; what is wrong goes to the reader."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from sabir.catalog import Entry, did_you_mean
+from sabir.config.merges import read_merges
+from sabir.config.values import (
+    Config,
+    EvaluationConfig,
+    GateConfig,
+    PricesConfig,
+    RunConfig,
+    SelectConfig,
+    ServeConfig,
+    TaskConfig,
+)
+from sabir.languages import LANGUAGE_FORM, LoraConfig, UpdateConfig, read_languages, read_update, resolved
+from sabir.settings import Reader, Text, expected, shown
+
+
+def read_config(reader: Reader, given: dict[str, Any], file: Path) -> Config:
+    reader.refuse_unknown(given, _SECTIONS, (), "a config")
+    for name in _MISSING:
+        if given.get(name) is None:
+            reader.wrong((name,), "it is missing.", _MISSING[name])
+    folder = file.parent
+    lora = reader.section(LoraConfig(), given, ("lora",))
+    update = read_update(reader, UpdateConfig(), given, ("update",))
+    languages = read_languages(reader, given, folder, lora, update)
+    baseline = reader.one(given, "baseline", Literal["none", "combined", "continued"], (), "none")
+    run = reader.section(RunConfig(), given, ("run",))
+    run = replace(run, store=resolved(folder, str(run.store)))
+    return Config(
+        path=file,
+        folder=folder,
+        base=_base(reader, given, folder),
+        task=_task(reader, given),
+        languages=languages,
+        lora=lora,
+        update=update,
+        baseline=baseline,
+        merges=read_merges(reader, given, list(languages)),
+        select=reader.section(SelectConfig(), given, ("select",)),
+        gate=_gate(reader, given, folder),
+        serve=_serve(reader, given, folder),
+        prices=reader.section(PricesConfig(), given, ("prices",)),
+        run=run,
+        evaluate=reader.section(EvaluationConfig(), given, ("evaluate",)),
+    )
+
+
+_SECTIONS = (
+    *("base", "task", "data", "lora", "update", "baseline", "merges"),
+    *("select", "gate", "serve", "prices", "run", "evaluate"),
+)
+_MISSING = {
+    "base": "Write `base: embedded`, a folder, or a hub name such as Qwen/Qwen3-0.6B.",
+    "task": "Write `task: summarization`, or {name: classification, labels: [...]}.",
+    "data": LANGUAGE_FORM,
+}
+
+
+def _base(reader: Reader, given: Mapping[str, Any], folder: Path) -> str:
+    base = reader.one(given, "base", Text, (), "") if given.get("base") is not None else ""
+    if not base or base == "embedded" or os.path.isdir(resolved(folder, base)):
+        return base
+    if base.startswith((".", "/", "~")):
+        reader.wrong(("base",), f"{shown(base)} is no folder.", f"Looked in {resolved(folder, base)}.")
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", base):
+        reader.wrong(
+            ("base",),
+            f"{shown(base)} is neither a folder nor a hub name such as Qwen/Qwen3-0.6B.",
+            f"'embedded' is the base that ships with sabir.{did_you_mean(base, ['embedded'])}",
+        )
+    return base
+
+
+def _gate(reader: Reader, given: Mapping[str, Any], folder: Path) -> GateConfig:
+    gate = reader.section(GateConfig(), given, ("gate",))
+    if gate.incumbent is None:
+        return gate
+    place = resolved(folder, str(gate.incumbent))
+    if not any((place / name).is_file() for name in ("adapter_config.json", "config.json")):
+        fix = f"Looked for adapter_config.json or config.json in {place}."
+        reader.wrong(
+            ("gate", "incumbent"), f"{shown(str(gate.incumbent))} holds no adapter and no model.", fix
+        )
+    return replace(gate, incumbent=place)
+
+
+def _serve(reader: Reader, given: Mapping[str, Any], folder: Path) -> ServeConfig:
+    serve = reader.section(ServeConfig(), given, ("serve",))
+    return serve if serve.folder is None else replace(serve, folder=resolved(folder, str(serve.folder)))
+
+
+def _task(reader: Reader, given: Mapping[str, Any]) -> TaskConfig:
+    task = given.get("task")
+    if isinstance(task, str):
+        task = {"name": task}
+    elif not isinstance(task, dict):
+        reader.mapping(given, ("task",))
+        return TaskConfig("", {})
+    if "name" not in task:
+        reader.wrong(("task", "name"), "it is missing.", "Write it, such as `name: classification`.")
+    name = reader.one(task, "name", Text, ("task",), "")
+    if not name:
+        return TaskConfig("", {})
+    entry = reader.attempt(partial(_task_entry, name), ("task", "name"))
+    if entry is None:
+        return TaskConfig(name, {})
+    known = entry.settings
+    written = {key: value for key, value in task.items() if key != "name"}
+    before = len(reader.errors)
+    hints = {key: setting.hint for key, setting in known.items()}
+    settings = reader.settings(written, hints, ("task",), repr(name))
+    for key, setting in known.items():
+        if setting.required and key not in written:
+            reader.wrong(("task", key), "it is missing.", f"{name!r} needs {expected(setting.hint)} here.")
+    if len(reader.errors) == before:
+        reader.attempt(partial(_check_task, name, settings), ("task",))
+    return TaskConfig(name, settings)
+
+
+def _task_entry(name: str, where: str) -> Entry:
+    from sabir.tasks import TASKS
+
+    return TASKS.get(name, where=where)
+
+
+def _check_task(name: str, settings: Mapping[str, Any], where: str) -> None:
+    """What only the task itself can say about its settings (labels named twice)."""
+    from sabir.tasks import make_task
+
+    make_task(name, settings, where=where)

@@ -1,0 +1,185 @@
+"""The values a config is made of: frozen, checked, with absolute paths."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from sabir.languages import LanguageConfig, LoraConfig, UpdateConfig
+from sabir.settings import Filled, Range, Text
+
+if TYPE_CHECKING:
+    from sabir.merging.recipe import Recipe
+    from sabir.work.search import Space
+
+
+Scalar = str | int | float | bool
+Value = Scalar | Mapping[str, Any]  # a mapping is a value by module: {depth: [0.2, 1.0]}, {"*.mlp.*": 0.5}
+
+DEFAULT_MERGES = ("average", "ties", "ties-knots")
+"""The recipes tried, with their recommended settings, when a config names none."""
+
+MAX_MEMBERS = 500  # a grid or budget beyond it is a slip: every member is merged and scored
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The language task: a name of the catalogue and its settings as written (defaults are not filled in)."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Several values of one setting, each tried with each of the others."""
+
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """An optimiser that looks for the settings and weights an entry leaves open, on the validation split.
+
+    Args:
+        method: of Optuna: its tree-structured Parzen estimator, Gaussian process, or chance.
+        budget: merges that are made and scored.
+        over: the settings to look for ("scale", "density", "weights", ...); None: all that are open.
+    """
+
+    method: Literal["tpe", "gp", "random"] = "tpe"
+    budget: Annotated[int, Range(ge=1, le=MAX_MEMBERS)] = 30
+    seed: Annotated[int, Range(ge=0)] = 0
+    over: Annotated[tuple[Text, ...], Filled()] | None = None
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """One entry of `merges`: a recipe by name, or a method; what follows where it differs.
+
+    A setting or a weight may be a value by module. With `search`, `settings` and `weights` are those that are
+    fixed.
+    """
+
+    name: str
+    recipe: str | None
+    method: str | None
+    space: str | None
+    settings: Mapping[str, Value | Grid]
+    weights: Mapping[str, Value] | None  # by language
+    rank: int | Literal["exact", "serve", "fold"] | None
+    dialect: str | None = None
+    dtype: str | None = None
+    search: SearchConfig | None = None
+
+    def made(self, settings: Mapping[str, Any], where: str = "") -> Recipe:
+        """The recipe of this entry with these settings. Raises InputError for what does not go together."""
+        from sabir.merging.choices import make_recipe
+
+        return make_recipe(
+            self.recipe or self.method or "",
+            space=self.space,
+            settings=settings,
+            weights=self.weights,
+            rank=self.rank,
+            dialect=self.dialect,
+            dtype=self.dtype,
+            where=where or f"merges.{self.name}",
+        )
+
+    def space_of_search(self, languages: Collection[str], where: str = "") -> Space:
+        """What its search looks for, and where it starts. Raises InputError when that is nothing or unknown."""
+        from sabir.work.search import open_space
+
+        assert self.search is not None
+        where = where or f"merges.{self.name}"
+        return open_space(
+            self.made(self.settings, where),
+            list(languages),
+            fixed=[*self.settings, *([] if self.weights is None else ["weights"])],
+            over=self.search.over,
+            where=f"{where}.search",
+        )
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """How one merge is chosen among all, on the validation split; metric None is the task's first."""
+
+    by: Literal["macro_mean"] = "macro_mean"
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """When a new release may replace the current one.
+
+    Args:
+        max_drop: the largest drop of the mean over languages that one would accept.
+        undecided: what becomes of a release of which the test rows cannot tell.
+        incumbent: the model in use before sabir, an adapter's or a whole model's folder: release 0.
+    """
+
+    max_drop: Annotated[float, Range(ge=0, le=1)] = 0.02
+    undecided: Literal["pass", "refuse"] = "pass"
+    incumbent: Path | None = None
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where the current release lies for a server, and in which form; folder None: `serve` in the store."""
+
+    folder: Path | None = None
+    form: Literal["adapter", "model"] = "adapter"
+
+
+@dataclass(frozen=True)
+class PricesConfig:
+    """What a device hour costs; None: the tables count hours only."""
+
+    usd_per_hour: Annotated[float, Range(gt=0)] | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how it runs: never part of any identity. None: chosen on the spot."""
+
+    backend: Literal["local", "inline", "ray"] = "local"
+    workers: Annotated[int, Range(ge=1)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    store: Path = Path(".sabir")
+    micro_batch: Annotated[int, Range(ge=1)] | None = None  # rows on the device at once
+    address: str | None = None  # of a Ray cluster; None: one is started on this machine
+    memory_gib: Annotated[float, Range(gt=0)] | None = None  # that Ray sets aside for a job
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How answers are scored: rows at once, level of the intervals, bootstrap resamples."""
+
+    batch_size: Annotated[int, Range(ge=1)] = 16
+    level: Annotated[float, Range(gt=0, lt=1)] = 0.95
+    resamples: Annotated[int, Range(ge=100)] = 1000
+
+
+@dataclass(frozen=True)
+class Config:
+    """All a run needs to know. Paths are absolute, taken from the folder the file stands in."""
+
+    path: Path
+    folder: Path
+    base: str  # "embedded", a folder, or a hub name "org/name", perhaps with "@revision"; as written
+    task: TaskConfig
+    languages: Mapping[str, LanguageConfig]
+    lora: LoraConfig
+    update: UpdateConfig
+    baseline: Literal["none", "combined", "continued"]
+    merges: Mapping[str, MergeConfig]
+    select: SelectConfig
+    gate: GateConfig
+    serve: ServeConfig
+    prices: PricesConfig
+    run: RunConfig
+    evaluate: EvaluationConfig
