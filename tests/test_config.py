@@ -461,7 +461,7 @@ def test_loading_a_config_imports_no_torch(project, read):
         (
             "merge: {}",
             "line 6: merge: no such setting. A config takes: base, task, data, lora, update, baseline, "
-            "merges, select, gate, serve, prices, run, evaluate. Did you mean 'merges'?",
+            "merges, select, gate, serve, prices, run, evaluate, rivals, seeds. Did you mean 'merges'?",
         ),
         (
             "lora:\n  rnk: 3",
@@ -495,8 +495,8 @@ def test_loading_a_config_imports_no_torch(project, read):
         ),
         (
             "evaluate: {levels: 1}",
-            "line 6: evaluate.levels: no such setting. 'evaluate' takes: batch_size, level, "
-            "resamples. Did you mean 'level'?",
+            "line 6: evaluate.levels: no such setting. 'evaluate' takes: batch_size, level, resamples, "
+            "max_unscored, generator, encoder, encoder_layer. Did you mean 'level'?",
         ),
         (
             "merges:\n  a: average\n  dare:\n    method: dare\n    densty: 0.2",
@@ -526,7 +526,7 @@ def test_loading_a_config_imports_no_torch(project, read):
         (
             "  ja: {file: data/fr.jsonl, fields: {inputs: x}}",
             "line 6: data.ja.fields.inputs: no such setting. 'fields' "
-            "takes: input, output, id, instruction, domain. Did you mean 'input'?",
+            "takes: input, output, id, instruction, domain, choices, group. Did you mean 'input'?",
         ),
     ],
 )

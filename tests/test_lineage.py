@@ -277,8 +277,8 @@ def test_from_scratch_is_remembered_too(grown, monkeypatch):
 def test_rows_that_change_between_two_readings_are_told(grown, monkeypatch):
     real = sabir.facts.load
 
-    def changing(source, task):
-        found = real(source, task)
+    def changing(source, task, **more):
+        found = real(source, task, **more)
         if source.language == "de":
             grown.train_rows("de", rows("de", "train", 60))
         return found

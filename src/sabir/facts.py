@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sabir.config import Config
+from sabir.config import Config, TaskConfig
 from sabir.engine.store import Store
 from sabir.errors import InputError, raise_all
 from sabir.languages import LanguageConfig
@@ -28,7 +28,7 @@ from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
 REMEMBERED = 200  # files, and sources, of the other configs that share a store
-RENDERING = 4  # raise it when rows are rendered differently: remembered summaries are then read anew
+RENDERING = 5  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Facts:
     the adapter it brings; `memory` is what to hand to the next `gather`. `ancestors` has the languages whose
     adapter is to be a continuation, and of what; `holds` those whose adapter is an earlier one, for as long as
     their rows are the same; `lost_holds` why one cannot be kept any more, a sentence each; `incumbent` is the
-    digest of the model in use before sabir.
+    digest of the model in use before sabir. `unseen` has the test rows of languages without an adapter, whose
+    sources stand among the others. `task` is as all languages have it, `tasks` as each one has it.
     """
 
     task: Task
@@ -53,6 +54,8 @@ class Facts:
     holds: Mapping[str, Hold] = field(default_factory=dict)
     lost_holds: Mapping[str, str] = field(default_factory=dict)
     incumbent: str | None = None
+    unseen: Mapping[str, Summary] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
 
     def made_from(self, language: str) -> str:
         """Digest of what a language's adapter comes from: its training rows, or the adapter it brings."""
@@ -72,7 +75,7 @@ def gather(
     """
     errors: list[InputError] = []
     new: dict[str, dict[str, Any]] = {"rows": {}, "files": {}, "adapters": {}, "lineage": {}}
-    task = make_task(config.task.name, config.task.settings)
+    task = make_task(config.task.name, config.task.settings, code=config.task.code)
     sources: dict[str, Source] = {}
     rows: dict[str, Summary] = {}
     adapters: dict[str, str] = {}
@@ -81,11 +84,22 @@ def gather(
             forgotten = tuple(locked.forgotten.get(language.language, ()))
             source = sources[language.language] = replace(_source(language), forgotten=forgotten)
             stats = _stats(source.paths)  # before the rows are read: a later edit is seen the next time
-            key, summary = _summary(source, stats, config, task, memory.get("rows", {}))
+            key, summary = _summary(source, stats, config.task, memory.get("rows", {}))
             rows[language.language] = summary
             new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
             if language.adapter is not None:
                 adapters[language.language] = _adapter(language.adapter, memory, new)
+        except InputError as error:
+            errors.extend(error.problems())  # type: ignore[arg-type]
+    unseen: dict[str, Summary] = {}
+    tasks = {language: _task(config.task, language) for language in config.languages}
+    for language in config.rivals.unseen.values():
+        try:
+            source = sources[language.language] = _source(language, needed=("test",))
+            stats = _stats(source.paths)
+            key, summary = _summary(source, stats, config.task, memory.get("rows", {}), only_test=True)
+            unseen[language.language] = summary
+            new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
         except InputError as error:
             errors.extend(error.problems())  # type: ignore[arg-type]
     incumbent = None
@@ -95,7 +109,9 @@ def gather(
     except InputError as error:
         errors.append(error)
     raise_all(errors)
-    facts = Facts(task, base, folder, sources, rows, adapters, {}, incumbent=incumbent)
+    facts = Facts(
+        task, base, folder, sources, rows, adapters, {}, incumbent=incumbent, unseen=unseen, tasks=tasks
+    )
     holds, lost = _holds(facts, locked, store)
     facts = replace(facts, holds=holds, lost_holds=lost)
     facts = replace(facts, ancestors=_ancestors(config, facts, locked, store, memory, new))
@@ -158,13 +174,13 @@ def _together(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _source(language: LanguageConfig) -> Source:
+def _source(language: LanguageConfig, *, needed: Sequence[str] = ("train", "test")) -> Source:
     if language.file is not None:
         return Source(language.language, file=language.file, fields=language.fields)
     if language.folder is not None:
         files = split_files(language.folder)
         where = f"data.{language.language}"
-        for split in ("train", "test"):
+        for split in needed:
             if split not in files:
                 raise InputError(
                     where,
@@ -178,14 +194,25 @@ def _source(language: LanguageConfig) -> Source:
 
 
 def _summary(
-    source: Source, stats: list[list[int]], config: Config, task: Task, memory: Mapping[str, Any]
+    source: Source,
+    stats: list[list[int]],
+    config: TaskConfig,
+    memory: Mapping[str, Any],
+    *,
+    only_test: bool = False,
 ) -> tuple[str, Summary]:
-    identity = [RENDERING, source.to_json(), config.task.name, dict(config.task.settings)]
+    told = config.of(source.language)
+    identity = [RENDERING, source.to_json(), told["name"], told["settings"]]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=list).encode()).hexdigest()
     known = memory.get(key)
     if known and known["stats"] == stats:
         return key, Summary.from_json(known["summary"])
-    return key, load(source, task)[1]
+    return key, load(source, _task(config, source.language), only_test=only_test)[1]
+
+
+def _task(config: TaskConfig, language: str) -> Task:
+    told = config.of(language)
+    return make_task(told["name"], told["settings"], code=told["code"])
 
 
 def _stats(paths: Iterable[Path]) -> list[list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -87,7 +87,7 @@ class LanguageConfig:
     update: UpdateConfig = UpdateConfig()  # likewise
 
 
-_FIELDS = ("input", "output", "id", "instruction", "domain")
+_FIELDS = ("input", "output", "id", "instruction", "domain", "choices", "group")
 _SPLITS = ("train", "valid", "test")
 _TAG = re.compile(
     r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?"  # language, script, region
@@ -108,13 +108,44 @@ def read_languages(
     return {code: _language(reader, code, data, folder, common) for code in data}
 
 
+def read_unseen(
+    reader: Reader, given: Mapping[str, Any], path: KeyPath, folder: Path, known: Collection[str]
+) -> dict[str, LanguageConfig]:
+    """Languages of which there are test rows and nothing else: a folder with a test file, or a file."""
+    found = {}
+    written = reader.mapping(given, path)
+    for code in written:
+        _check_code(reader, code, path)
+        at = (*path, code)
+        if code in known:
+            reader.wrong(at, "it has an adapter of its own.", "Name a language that is not under data:.")
+        inside = written[code]
+        if isinstance(inside, str):
+            form = _form_of(reader, at, inside, folder)
+            inside = {"test" if form == "file" else "folder": inside} if form else None
+        if not isinstance(inside, dict):
+            if inside is None or not isinstance(inside, str):
+                reader.wrong(at, "names no data.", "Write a folder with a test file, or a file.")
+            continue
+        reader.refuse_unknown(inside, ("folder", "test", "fields"), at, "a language without an adapter")
+        if ("folder" in inside) == ("test" in inside):
+            reader.wrong(at, "needs either folder: or test:.", "Write a folder with a test file, or a file.")
+        found[code] = LanguageConfig(
+            code,
+            folder=_place(reader, inside, "folder", at, folder) if "folder" in inside else None,
+            test=_place(reader, inside, "test", at, folder) if "test" in inside else None,
+            fields=_field_names(reader, inside, at),
+        )
+    return found
+
+
 def is_language_tag(text: str) -> bool:
     """Whether a text is a language tag as configs take it: de, zh-Hant, pt-BR."""
     return _TAG.fullmatch(text) is not None
 
 
-def _check_code(reader: Reader, code: str) -> None:
-    path = ("data", code)
+def _check_code(reader: Reader, code: str, path: KeyPath = ("data",)) -> None:
+    path = (*path, code)
     if code in ("macro", "combined", "continued"):
         reader.wrong(path, f"{code!r} cannot name a language: sabir's own rows are called so.", "Rename it.")
     elif not _TAG.fullmatch(code):

@@ -52,7 +52,7 @@ class World(Protocol):
     """What is asked of `Facts` here."""
 
     @property
-    def task(self) -> Task: ...
+    def tasks(self) -> Mapping[str, Task]: ...
     @property
     def base(self) -> PinnedBase: ...
     @property
@@ -188,7 +188,7 @@ def _newer(
 
 
 def _train_rows(world: World, language: str) -> Sequence[Example]:
-    splits, summary = load(world.sources[language], world.task)
+    splits, summary = load(world.sources[language], world.tasks[language])
     if summary.digests != world.rows[language].digests:
         raise InputError(f"data.{language}", "the files changed while they were read.", "Do it again.")
     return splits["train"]

@@ -19,11 +19,13 @@ from sabir.config.values import (
     Grid,
     MergeConfig,
     PricesConfig,
+    RivalsConfig,
     RunConfig,
     SearchConfig,
     SelectConfig,
     ServeConfig,
     TaskConfig,
+    TranslateConfig,
 )
 from sabir.errors import raise_all
 from sabir.settings import Reader, parse_overrides
@@ -37,23 +39,28 @@ __all__ = [
     "Member",
     "MergeConfig",
     "PricesConfig",
+    "RivalsConfig",
     "RunConfig",
     "SearchConfig",
     "SelectConfig",
     "ServeConfig",
     "TaskConfig",
+    "TranslateConfig",
     "load_config",
     "members",
 ]
 
 
-def load_config(path: str | Path, *, overrides: Mapping[str, str] | Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, *, overrides: Mapping[str, str] | Sequence[str] = (), allow_code: bool = False
+) -> Config:
     """The config in a YAML file, checked: names, types, ranges, and that its files exist.
 
     Args:
         path: the file.
         overrides: settings from the command line, {"lora.epochs": "5"} or ["lora.epochs=5"]; a value is
             read as YAML.
+        allow_code: whether functions of the user's own ("my.module:function") may be loaded and run.
     Raises InputErrors with everything that is wrong in one go.
     """
     given, lines = load(read_text(path), where=str(path))
@@ -63,6 +70,6 @@ def load_config(path: str | Path, *, overrides: Mapping[str, str] | Sequence[str
     reader.refuse_unusable_numbers(given, ())
     raise_all(reader.errors)
     file = Path(os.path.abspath(path))
-    config = read_config(reader, given, file)
+    config = read_config(reader, given, file, allow_code)
     raise_all(reader.errors)
     return config

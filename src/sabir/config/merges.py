@@ -194,9 +194,11 @@ def _merge_settings(reader: Reader, given: Mapping[str, Any], path: KeyPath) -> 
 
 def _weights(
     reader: Reader, given: Mapping[str, Any], path: KeyPath, languages: Collection[str]
-) -> dict[str, Value] | None:
+) -> dict[str, Value] | Literal["rows"] | None:
     if given.get("weights") is None:
         return None
+    if isinstance(given["weights"], str):
+        return reader.one(given, "weights", Literal["rows"], path, None)
     path = (*path, "weights")
     written = reader.mapping(given, path)
     hints = {name: Any if isinstance(written.get(name), dict) else float for name in languages}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,10 +26,23 @@ MAX_MEMBERS = 500  # a grid or budget beyond it is a slip: every member is merge
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The language task: a name of the catalogue and its settings as written (defaults are not filled in)."""
+    """The language task: a name of the catalogue, or "my.module:function", and its settings as written (defaults are
+    not filled in).
+
+    Args:
+        prompts: settings that one language has otherwise, by language: {"de": {"cue": "Antwort:"}}.
+        code: the folder modules of the user's own are looked for in; None where none may be run.
+    """
 
     name: str
     settings: Mapping[str, Any]
+    prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    code: Path | None = None
+
+    def of(self, language: str) -> dict[str, Any]:
+        """The task as one language has it, as `make_task` takes it: `name`, `settings`, `code`."""
+        settings = {**self.settings, **self.prompts.get(language, {})}
+        return {"name": self.name, "settings": settings, "code": self.code}
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,9 @@ class MergeConfig:
     method: str | None
     space: str | None
     settings: Mapping[str, Value | Grid]
-    weights: Mapping[str, Value] | None  # by language
+    weights: (
+        Mapping[str, Value] | Literal["rows"] | None
+    )  # by language; "rows": by their numbers of training rows
     rank: int | Literal["exact", "serve", "fold"] | None
     dialect: str | None = None
     dtype: str | None = None
@@ -82,12 +97,23 @@ class MergeConfig:
             self.recipe or self.method or "",
             space=self.space,
             settings=settings,
-            weights=self.weights,
+            weights=None if self.weights == "rows" else self.weights,
             rank=self.rank,
             dialect=self.dialect,
             dtype=self.dtype,
             where=where or f"merges.{self.name}",
         )
+
+    def weighted(self, rows: Mapping[str, int]) -> MergeConfig:
+        """This entry with `weights: rows` in numbers: each language's share of the training rows, times what the
+        method gives to all of them together."""
+        if self.weights != "rows":
+            return self
+        from sabir.merging.recipe import adapter_weights
+
+        together = sum(adapter_weights(self.made({}), list(rows)).values())
+        total = sum(rows.values())
+        return replace(self, weights={language: together * count / total for language, count in rows.items()})
 
     def space_of_search(self, languages: Collection[str], where: str = "") -> Space:
         """What its search looks for, and where it starts. Raises InputError when that is nothing or unknown."""
@@ -157,11 +183,63 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How answers are scored: rows at once, level of the intervals, bootstrap resamples."""
+    """How answers are found and scored.
+
+    Args:
+        batch_size: rows at once.
+        level: of the intervals.
+        resamples: of the bootstrap.
+        max_unscored: the share of rows without an answer above which a model's scores are refused.
+        generator: what writes texts.
+        encoder: of BERTScore, a folder or a hub name; encoder_layer: whose hidden states are compared, None: the last.
+    """
 
     batch_size: Annotated[int, Range(ge=1)] = 16
     level: Annotated[float, Range(gt=0, lt=1)] = 0.95
     resamples: Annotated[int, Range(ge=100)] = 1000
+    max_unscored: Annotated[float, Range(ge=0, le=1)] = 0.05
+    generator: Literal["transformers", "vllm"] = "transformers"
+    encoder: Text | None = None
+    encoder_layer: Annotated[int, Range(ge=1)] | None = None
+
+
+Stress = Literal["short", "code-switched", "mislabelled"]
+
+
+@dataclass(frozen=True)
+class TranslateConfig:
+    """Translate the question and ask one language's own adapter.
+
+    Args:
+        model: a sequence-to-sequence translator, a folder or a hub name, or "my.module:function".
+        to: the language all others are translated to.
+        languages: what the translator calls our languages, where it has names of its own: {"de": "deu_Latn"}.
+    """
+
+    model: Text
+    to: Text = "en"
+    languages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RivalsConfig:
+    """What merging is held against, beside the baseline and each language's own adapter.
+
+    Args:
+        shots: examples in the prompt of the bare base, taken from the training rows; 0: no such rival.
+        merged_rank: a combined adapter of as many parameters as the adapters together, that may choose its scale
+            on the validation rows as often as a merge may choose its settings.
+        routed: a language detector picks the own adapter: the library's name, or "my.module:function".
+        translate: see there.
+        stress: which other test sets are made of the test rows; unseen: test rows in languages without an adapter.
+    """
+
+    shots: Annotated[int, Range(ge=0, le=64)] = 0
+    merged_rank: bool = False
+    routed: Text | None = None
+    translate: TranslateConfig | None = None
+    stress: tuple[Stress, ...] = ()
+    unseen: Mapping[str, LanguageConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,3 +261,11 @@ class Config:
     prices: PricesConfig
     run: RunConfig
     evaluate: EvaluationConfig
+    rivals: RivalsConfig = RivalsConfig()
+    seeds: int = 1  # trainings of everything, each with a seed of its own
+    allow_code: bool = False  # whether functions of the user's own that are named may be run
+
+    @property
+    def code(self) -> Path | None:
+        """The folder modules of the user's own are looked for in; None where none may be run."""
+        return self.folder if self.allow_code else None

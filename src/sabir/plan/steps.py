@@ -75,8 +75,15 @@ class Steps:
             "revision": facts.base.revision,
         }
 
+    def task(self, language: str) -> dict[str, Any]:
+        """The task as one language has it, for the `args` of a step."""
+        told = self.config.task.of(language)
+        code = {} if told["code"] is None else {"code": str(told["code"])}
+        return {"name": told["name"], "settings": _plain(told["settings"]), **code}
+
     def data(self, language: str) -> Step:
-        summary = self.facts.rows[language]
+        """The rows of a language, of one without an adapter too."""
+        summary = self.facts.rows.get(language) or self.facts.unseen[language]
         return Step(
             name=f"data/{language}",
             kind="data",
@@ -86,7 +93,7 @@ class Steps:
             parts=summary.digests,
             args={
                 "source": self.facts.sources[language].to_json(),
-                "task": {"name": self.config.task.name, "settings": _plain(self.config.task.settings)},
+                "task": self.task(language),
             },
             batch="data",
             size=float(sum(summary.characters.values())),

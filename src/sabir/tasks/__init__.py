@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from sabir.catalog import Entry
 from sabir.errors import InputError
-from sabir.tasks import classification, summarization  # noqa: F401  (they register themselves)
+from sabir.own_code import is_own, own_function
+from sabir.tasks import choice, classification, keyphrases, summarization  # noqa: F401  (they register themselves)
 from sabir.tasks.task import TASKS, Prompt, Row, Task
 
-__all__ = ["TASKS", "Prompt", "Row", "Task", "make_task"]
+__all__ = ["TASKS", "Prompt", "Row", "Task", "is_own", "make_task", "task_entry"]
 
 
-def make_task(name: str, settings: Mapping[str, Any], *, where: str = "task") -> Task:
+def task_entry(name: str, *, code: Path | None = None, where: str = "task") -> Entry:
+    """The task of that name: one of the catalogue, or "my.module:function".
+
+    Args:
+        code: the folder where modules of the user's own are looked for first; None: no such module is loaded.
+    Raises InputError for an unknown name, and for a function that cannot be had.
+    """
+    if is_own(name):
+        return Entry(name, own_function(name, code, where=where))
+    return TASKS.get(name, where=where)
+
+
+def make_task(
+    name: str, settings: Mapping[str, Any], *, code: Path | None = None, where: str = "task"
+) -> Task:
     """The task of that name with these settings. Raises InputError for an unknown name or a bad setting."""
-    entry = TASKS.get(name, where=where)
+    function: Callable[..., Any] = task_entry(name, code=code, where=where).function
     try:
-        return entry.function(**settings)
+        made = function(**settings)
     except ValueError as error:
         raise InputError(where, str(error)) from error
+    if not isinstance(made, Task):
+        fix = "Return a sabir.tasks.Task, or a subclass of it."
+        raise InputError(where, f"{name} returned a {type(made).__name__}.", fix)
+    return made

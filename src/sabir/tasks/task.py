@@ -10,15 +10,25 @@ from sabir.catalog import Catalog, did_you_mean
 TASKS = Catalog("task")
 task = TASKS.register
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled example as the user's file has it. `instruction` is the row's own, "" when it has none."""
+    """One labelled example as the user's file has it.
+
+    `phrases` is the answer where the file has a list of texts, and `output` is "" then. `choices` are the row's own
+    options. `group` names what several rows have in common (a document, an author), "" where nothing is said.
+    `instruction` is the row's own, "" when it has none.
+    """
 
     id: str
     input: str
     output: str
     instruction: str = ""
+    phrases: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,14 @@ class Prompt:
 class Task:
     """One language task.
 
-    `answer` says how an answer is found: "label" by the log-likelihood of each of `labels`, "text" by
-    generation of at most `max_new_tokens`. `metrics` are names in the metrics catalogue; the first one
-    selects among merges.
+    `answer` says how an answer is found: "label" by the log-likelihood of each of `labels`, "choice" by that of
+    each of the row's own options, "text" and "phrases" by generation of at most `max_new_tokens`. `metrics` are
+    names in the metrics catalogue; the first one selects among merges. A task of the user's own may be a
+    subclass with another `prompt`, `options`, `target` or `read`.
     """
 
     name: str
-    answer: Literal["label", "text"]
+    answer: Literal["label", "choice", "text", "phrases"]
     instruction: str
     cue: str
     metrics: tuple[str, ...]
@@ -57,12 +68,22 @@ class Task:
         before = f"{lead}\n\n" if lead else ""
         return Prompt(before, row.input, f"\n\n{self.cue}")
 
+    def options(self, row: Row) -> tuple[str, ...]:
+        """The row's own answers to choose among; () where the task has labels, or generates."""
+        return ()
+
     def target(self, row: Row) -> str:
         """The gold answer. Raises ValueError when it is empty, or not one of the declared labels."""
+        if row.phrases:
+            raise ValueError("the answer is a list of texts; this task takes one text.")
         answer = row.output.strip()
         if not answer:
             raise ValueError("the answer is empty. Every row needs one; drop the row or fill it.")
         if self.answer == "label" and answer not in self.labels:
             known = f"Declared are: {', '.join(self.labels)}.{did_you_mean(answer, self.labels)}"
             raise ValueError(f"the label {answer!r} is not declared. {known}")
+        return answer
+
+    def read(self, answer: str) -> str | None:
+        """A model's answer as the metrics take it; None where it says nothing (unscored, not wrong)."""
         return answer

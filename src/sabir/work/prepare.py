@@ -20,11 +20,16 @@ KEPT_TARGETS = 200  # the longest in bytes is not always the longest in tokens
 
 @dataclass(frozen=True)
 class Example:
-    """A row as the model meets it: the prompt and the gold answer."""
+    """A row as the model meets it: the prompt, the gold answer, and the answers to choose among where it has its own.
+
+    `group` names what it has in common with other rows (a document); "" where nothing is said.
+    """
 
     id: str
     prompt: Prompt
     target: str
+    options: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def characters(self) -> int:
@@ -33,7 +38,7 @@ class Example:
 
     @property
     def digest(self) -> str:
-        """Content of the row, its id left out."""
+        """Content of the row as it is trained on: its id, its group and its options are left out."""
         parts = (self.prompt.before, self.prompt.source, self.prompt.after, self.target)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -42,8 +47,8 @@ class Example:
 class Summary:
     """What a plan needs to know of one language's rows, without keeping them.
 
-    Per split: `digests` (order-free; ids enter those of valid and test, which are paired by id, and not
-    train's), `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_targets`
+    Per split: `digests` (order-free; ids, groups and options enter those of valid and test, and not train's),
+    `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_targets`
     are the longest training answers, (bytes of UTF-8, place, text), the longest first; `longest_frame` is the
     longest prompt without its text, in the same form; `forgotten` counts the rows that were left out.
     """
@@ -70,9 +75,11 @@ class Summary:
         )
 
 
-def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]:
+def load(source: Source, task: Task, *, only_test: bool = False) -> tuple[dict[str, list[Example]], Summary]:
     """Rendered rows by split, in an order that depends on their content alone, and their summary.
 
+    Args:
+        only_test: of a language without an adapter: other rows are neither asked for nor read.
     Forgotten rows are left out before anything else is looked at. Raises InputErrors for every wrong row.
     """
     splits: dict[str, list[Example]] = {}
@@ -80,6 +87,9 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
     targets: list[tuple[int, str, str]] = []
     frame = (0, "", "")
     remaining, forgotten = without_forgotten(source, read_splits(source))
+    needed = (
+        ("test",) if only_test else ("train", "valid", "test") if "train" in remaining else ("valid", "test")
+    )
     for split, rows in remaining.items():
         wrong = 0
         examples = []
@@ -101,17 +111,17 @@ def load(source: Source, task: Task) -> tuple[dict[str, list[Example]], Summary]
             )
         splits[split] = sorted(examples, key=lambda example: (example.digest, example.id))
     raise_all(errors)
-    _check_not_empty(source, splits)
+    _check_not_empty(source, splits, needed)
     return splits, _summary(splits, targets, frame, forgotten)
 
 
 def _render(row: Row, task: Task) -> Example:
-    return Example(row.id, task.prompt(row), task.target(row))
+    return Example(row.id, task.prompt(row), task.target(row), task.options(row), row.group)
 
 
-def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]]) -> None:
+def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]], needed: Sequence[str]) -> None:
     errors = []
-    for split in ("valid", "test") if "train" not in splits else ("train", "valid", "test"):
+    for split in needed:
         if not splits.get(split):
             places = ", ".join(str(path) for path in source.paths)
             errors.append(
@@ -132,7 +142,7 @@ def _summary(
 ) -> Summary:
     train = {example.prompt.source for example in splits.get("train", ())}
     return Summary(
-        digests={split: _digest(examples, with_ids=split != "train") for split, examples in splits.items()},
+        digests={split: _digest(examples, judged=split != "train") for split, examples in splits.items()},
         rows={split: len(examples) for split, examples in splits.items()},
         characters={split: sum(e.characters for e in examples) for split, examples in splits.items()},
         overlap=sum(example.prompt.source in train for example in splits["test"]),
@@ -142,29 +152,56 @@ def _summary(
     )
 
 
-def _digest(examples: Iterable[Example], *, with_ids: bool) -> str:
-    keys = sorted(example.digest + (example.id if with_ids else "") for example in examples)
+def _digest(examples: Iterable[Example], *, judged: bool) -> str:
+    """Content of a split, order-free: rows that models are judged on also by what pairs and groups them."""
+    keys = sorted(example.digest + (_judged_by(example) if judged else "") for example in examples)
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+
+
+def _judged_by(example: Example) -> str:
+    more = json.dumps([example.options, example.group]) if example.options or example.group else ""
+    return example.id + more
 
 
 def prepare(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     """Step `data`: write each split's rendered rows as JSONL."""
     for work in works:
         source = Source.from_json(work.args["source"])
-        splits, summary = load(source, make_task(work.args["task"]["name"], work.args["task"]["settings"]))
+        splits, summary = load(source, task_of(work), only_test="valid" not in work.settings)
         if dict(summary.digests) != dict(work.settings):
             raise SabirError(
                 f"data.{source.language}", "the files changed while the run began.", "Run again."
             )
         for split, examples in splits.items():
-            with open(work.out / f"{split}.jsonl", "w", encoding="utf-8") as file:
-                for example in examples:
-                    file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
+            write_examples(work.out, split, examples)
         yield work.name, {"result": {"rows": dict(summary.rows), "overlap": summary.overlap}}
+
+
+def task_of(work: Work) -> Task:
+    """The task that a step is told of in its `args`: name, settings, and the folder of the user's own code."""
+    told = work.args["task"]
+    code = told.get("code")
+    return make_task(told["name"], told["settings"], code=Path(code) if code else None)
+
+
+def write_examples(folder: Path, split: str, examples: Iterable[Example]) -> None:
+    """Keep rendered rows as JSONL."""
+    with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as file:
+        for example in examples:
+            file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
 
 
 def read_examples(folder: Path, split: str) -> list[Example]:
     """The rendered rows of one split, from the folder of a data step."""
     with open(folder / f"{split}.jsonl", encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
-    return [Example(record["id"], Prompt(**record["prompt"]), record["target"]) for record in records]
+    return [
+        Example(
+            record["id"],
+            Prompt(**record["prompt"]),
+            record["target"],
+            tuple(record.get("options", ())),
+            record.get("group", ""),
+        )
+        for record in records
+    ]

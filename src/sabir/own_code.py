@@ -1,0 +1,44 @@
+"""Functions of the user's own, named "my.module:function": loaded only where running them was allowed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sabir.errors import InputError
+
+
+def is_own(name: str) -> bool:
+    """Whether a name means a function of the user's own: "my.module:function"."""
+    return ":" in name
+
+
+def own_function(name: str, code: Path | None, *, where: str) -> Callable[..., Any]:
+    """The function "my.module:function".
+
+    Args:
+        code: the folder where the module is looked for first; None: running it was not allowed.
+    Raises InputError when it was not allowed, or when there is no such module or function.
+    """
+    if code is None:
+        fix = "If you trust it: --allow-code (in Python: allow_code=True)."
+        raise InputError(where, f"{name!r} names code of your own, which is not run unasked.", fix)
+    module_name, _, function_name = name.partition(":")
+    if str(code) not in sys.path:
+        sys.path.insert(0, str(code))
+    try:
+        found = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            where, f"{module_name!r} cannot be imported ({error}).", f"Looked in {code}."
+        ) from error
+    except AttributeError as error:
+        raise InputError(
+            where, f"{module_name!r} has no {function_name!r}.", "Name a function of it."
+        ) from error
+    if not callable(found):
+        raise InputError(where, f"{name!r} is no function.", "Name a function.")
+    return found
