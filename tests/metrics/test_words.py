@@ -40,6 +40,17 @@ def test_combining_marks_stay_in_their_word():
     assert words("שָׁלוֹם", language="he") == ["שָׁלוֹם"]
 
 
+def test_marks_that_the_stemmer_of_a_language_drops_are_kept_elsewhere():
+    """Arabic short vowels are marks: part of the word, and no difference to the Arabic stemmer."""
+    assert words("كَتَبَ", language="ur") == ["كَتَبَ"]
+    assert words("كَتَبَ", language="ar") == words("كتب", language="ar") == ["كتب"]
+
+
+def test_short_words_are_stemmed_where_asked():
+    assert words("IDs of cats", language="en") == ["ids", "of", "cat"]
+    assert words("IDs of cats", language="en", stemmed_from=3) == ["id", "of", "cat"]
+
+
 def test_han_and_kana_by_character_in_any_language(no_splitters):
     assert words("ｶﾞｷﾞ、人々は2024年にGPUを買う", language="ja") == [
         *("ガ", "ギ", "人", "々", "は", "2024", "年", "に", "gpu", "を", "買", "う")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sabir.errors import InputError
-from sabir.metrics.catalog import METRICS, mean_value, scored_rows
+from sabir.metrics.catalog import METRICS, mean_value, ratio, scored_rows
 
 
 def _describe(settings: dict[str, Any]) -> list[str]:
@@ -24,7 +24,12 @@ def _describe(settings: dict[str, Any]) -> list[str]:
     return [*named, "failures:wrong", "zero_division:0"]
 
 
-@METRICS.register(version=1, value=mean_value, describe=lambda settings: _describe(settings)[:-1])
+@METRICS.register(
+    version=1,
+    value=mean_value,
+    describe=lambda settings: _describe(settings)[:-1],
+    fits=("label", "choice"),
+)
 def accuracy(
     predictions: Sequence[str | None], targets: Sequence[str], *, labels: tuple[str, ...] | None = None
 ) -> np.ndarray:
@@ -54,15 +59,11 @@ def _over_labels(of_counts: Callable[..., np.ndarray]) -> Callable[[np.ndarray],
     return value
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, and 0 where whole is 0."""
-    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
-
-
 @METRICS.register(
     version=1,
-    value=_over_labels(lambda hits, predicted, actual: _ratio(2 * hits, predicted + actual)),
+    value=_over_labels(lambda hits, predicted, actual: ratio(2 * hits, predicted + actual)),
     describe=_describe,
+    fits=("label",),
 )
 def macro_f1(
     predictions: Sequence[str | None], targets: Sequence[str], *, labels: tuple[str, ...]
@@ -79,7 +80,10 @@ def macro_f1(
 
 
 @METRICS.register(
-    version=1, value=_over_labels(lambda hits, predicted, actual: _ratio(hits, predicted)), describe=_describe
+    version=1,
+    value=_over_labels(lambda hits, predicted, actual: ratio(hits, predicted)),
+    describe=_describe,
+    fits=("label",),
 )
 def macro_precision(
     predictions: Sequence[str | None], targets: Sequence[str], *, labels: tuple[str, ...]
@@ -92,7 +96,10 @@ def macro_precision(
 
 
 @METRICS.register(
-    version=1, value=_over_labels(lambda hits, predicted, actual: _ratio(hits, actual)), describe=_describe
+    version=1,
+    value=_over_labels(lambda hits, predicted, actual: ratio(hits, actual)),
+    describe=_describe,
+    fits=("label",),
 )
 def macro_recall(
     predictions: Sequence[str | None], targets: Sequence[str], *, labels: tuple[str, ...]
@@ -100,6 +107,43 @@ def macro_recall(
     """Recall of each declared label, averaged with equal weight; 0 for a label not present.
 
     Settings, result and errors as for `macro_f1`.
+    """
+    return _counts(predictions, targets, labels)
+
+
+def _correlation(means: np.ndarray) -> np.ndarray:
+    """Gorodkin's R_K of mean counts (..., 3 * labels): failures to parse are one class more, never a target."""
+    hits, predicted, actual = np.split(means, 3, axis=-1)
+    scored = actual.sum(axis=-1)  # 1 up to rounding: every scored example has one target
+    failed = scored - predicted.sum(axis=-1)
+    covariance = hits.sum(axis=-1) * scored - (predicted * actual).sum(axis=-1)
+    spread_predicted = scored**2 - (predicted**2).sum(axis=-1) - failed**2
+    spread_actual = scored**2 - (actual**2).sum(axis=-1)
+    # Exactly 0 where all answers, or all targets, are one class, but for the rounding of the sums. One example
+    # of a second class among a million gives 2e-6.
+    defined = (spread_predicted > 1e-12) & (spread_actual > 1e-12)
+    product = np.where(defined, spread_predicted * spread_actual, 1.0)
+    return np.where(defined, (covariance / np.sqrt(product)).clip(-1, 1), 0.0)  # but for rounding within
+
+
+@METRICS.register(
+    version=1,
+    source="https://doi.org/10.1016/j.compbiolchem.2004.09.006",
+    value=_correlation,
+    describe=lambda settings: [*_describe(settings)[:-1], "undefined:0"],
+    fits=("label",),
+)
+def mcc(predictions: Sequence[str | None], targets: Sequence[str], *, labels: tuple[str, ...]) -> np.ndarray:
+    """Matthews correlation of answers with targets, in [-1, 1]: 0 is chance, whatever the shares of the labels.
+
+    0 also where it is undefined: all answers, or all targets, are one label.
+
+    Args:
+        labels: all labels the task declares. A failure to parse counts as one more that no target has.
+    Returns: as for `macro_f1`.
+    Raises InputError as `macro_f1` does.
+    Source: R_K of Gorodkin (2004), https://doi.org/10.1016/j.compbiolchem.2004.09.006; for two labels
+        Matthews (1975).
     """
     return _counts(predictions, targets, labels)
 

@@ -24,7 +24,9 @@ def _describe(settings: dict[str, Any]) -> list[str]:
     return [f"lang:{language}", "measure:f1", f"arithmetic:{arithmetic}", describe_words(language)]
 
 
-@METRICS.register(version=1, source=_SOURCE, value=mean_value, describe=_describe)
+@METRICS.register(
+    version=1, source=_SOURCE, value=mean_value, describe=_describe, fits=("text",), splits_words=True
+)
 def rouge1(predictions: Sequence[str | None], targets: Sequence[str], *, language: str) -> np.ndarray:
     """Words shared with the target, as F-measure of each example.
 
@@ -36,7 +38,9 @@ def rouge1(predictions: Sequence[str | None], targets: Sequence[str], *, languag
     return _scores("rouge1", predictions, targets, language)
 
 
-@METRICS.register(version=1, source=_SOURCE, value=mean_value, describe=_describe)
+@METRICS.register(
+    version=1, source=_SOURCE, value=mean_value, describe=_describe, fits=("text",), splits_words=True
+)
 def rouge2(predictions: Sequence[str | None], targets: Sequence[str], *, language: str) -> np.ndarray:
     """Pairs of neighbouring words shared with the target, as F-measure of each example.
 
@@ -45,7 +49,15 @@ def rouge2(predictions: Sequence[str | None], targets: Sequence[str], *, languag
     return _scores("rouge2", predictions, targets, language)
 
 
-@METRICS.register("rougeL", version=1, source=_SOURCE, value=mean_value, describe=_describe)
+@METRICS.register(
+    "rougeL",
+    version=1,
+    source=_SOURCE,
+    value=mean_value,
+    describe=_describe,
+    fits=("text",),
+    splits_words=True,
+)
 def rouge_l(predictions: Sequence[str | None], targets: Sequence[str], *, language: str) -> np.ndarray:
     """Longest run of words in the target's order, gaps allowed, as F-measure of each example.
 

@@ -55,40 +55,61 @@ _UNSPACED = re.compile(
 )
 
 
-def words(text: str, *, language: str) -> list[str]:
+def words(text: str, *, language: str, stemmed_from: int = _STEMMED_FROM) -> list[str]:
     """The words of a text, normalised and stemmed, in order.
 
     NFKC and casefold; split at punctuation, symbols, spaces and control characters (Unicode categories P, S,
     Z, C), so that combining marks stay in their word; Japanese, Chinese and Thai by a word splitter when it
-    is installed, otherwise Han and kana per character and Thai per syllable; words of four characters and
-    more stemmed when the language has a Snowball stemmer.
+    is installed, otherwise Han and kana per character and Thai per syllable; long enough words stemmed when
+    the language has a Snowball stemmer.
 
     Args:
         language: BCP-47, e.g. "de" or "zh-Hant"; its first part decides. Unknown languages are not stemmed.
+        stemmed_from: characters from which on a word is stemmed.
     Source: ROUGE, https://aclanthology.org/W04-1013, applies to words; UAX #15 and UAX #44 for the rest.
     """
-    primary = _primary(language)
-    found: Iterator[str] = _runs(_normalised(text))
-    splitter = _splitter(primary)
+    primary = primary_language(language)
+    return list(_words(text, _splitter(primary), _stemmer(primary), stemmed_from))
+
+
+@functools.lru_cache(maxsize=4096)  # a target is read again for every metric and every model
+def _words(
+    text: str,
+    splitter: Callable[[str], list[str]] | None,
+    stem: Callable[[str], str] | None,
+    stemmed_from: int,
+) -> tuple[str, ...]:
+    found: Iterator[str] = runs(normalised(text))
     if splitter is None:
         found = itertools.chain.from_iterable(_unspaced(run) for run in found)
     else:
         # Splitters return pieces with punctuation inside now and then; the categories have the last word.
-        found = itertools.chain.from_iterable(_runs(piece) for run in found for piece in splitter(run))
-    stem = _stemmer(primary)
-    return list(found) if stem is None else [stem(word) for word in found]
+        found = itertools.chain.from_iterable(runs(piece) for run in found for piece in splitter(run))
+    if stem is None:
+        return tuple(found)
+    return tuple(stem(word) if len(word) >= stemmed_from else word for word in found)
 
 
 def describe_words(language: str) -> str:
     """How `words` reads that language here: normalisation, splitter and stemmer with their versions."""
-    primary = _primary(language)
+    primary = primary_language(language)
     splitter = "unicode"
     if primary in _SPLITTERS and _splitter(primary) is not None:
         splitter = "+".join(f"{d}-{importlib.metadata.version(d)}" for d in _SPLITTERS[primary][1])
-    stemmer = "none"
-    if _stemmer(primary) is not None:
-        stemmer = f"snowball.{_SNOWBALL[primary]}-{importlib.metadata.version('snowballstemmer')}"
-    return f"words:{VERSION}|norm:nfkc-casefold-{unicodedata.unidata_version}|split:{splitter}|stem:{stemmer}"
+    return f"words:{VERSION}|{describe_normalisation()}|split:{splitter}|{describe_stemmer(language)}"
+
+
+def describe_normalisation() -> str:
+    """What `normalised` does, with the version of Unicode that it follows."""
+    return f"norm:nfkc-casefold-{unicodedata.unidata_version}"
+
+
+def describe_stemmer(language: str) -> str:
+    """The stemmer of a language with its version."""
+    primary = primary_language(language)
+    if _stemmer(primary) is None:
+        return "stem:none"
+    return f"stem:snowball.{_SNOWBALL[primary]}-{importlib.metadata.version('snowballstemmer')}"
 
 
 def splitter_missing(language: str) -> str | None:
@@ -97,20 +118,22 @@ def splitter_missing(language: str) -> str | None:
     Without it `words` counts characters (Han, kana) or syllables (Thai): a valid score, but not to be
     compared with one over words; the signature tells them apart.
     """
-    primary = _primary(language)
+    primary = primary_language(language)
     return _SPLITTERS[primary][0] if primary in _SPLITTERS and _splitter(primary) is None else None
 
 
-def _primary(language: str) -> str:
+def primary_language(language: str) -> str:
+    """The first part of a BCP-47 tag: "zh" of "zh-Hant"."""
     return language.split("-", 1)[0].lower()
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
+    """NFKC and casefold, and what joins letters without a sound of its own (soft hyphen) dropped."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return unicodedata.normalize("NFKC", folded).translate(_JOINERS)
 
 
-def _runs(text: str) -> Iterator[str]:
+def runs(text: str) -> Iterator[str]:
     """Stretches of letters, marks and numbers."""
     for inside, run in itertools.groupby(text, key=_is_word_character):
         if inside:
@@ -169,6 +192,6 @@ def _stemmer(primary: str) -> Callable[[str], str] | None:
 
     @functools.lru_cache(maxsize=65536)
     def stem(word: str) -> str:
-        return (stem_word(word) or word) if len(word) >= _STEMMED_FROM else word
+        return stem_word(word) or word
 
     return stem
