@@ -82,7 +82,7 @@ def planned(
     """The plan of a config, read from disk and held against no store."""
     read = load_config(config, overrides=overrides)
     facts = gather(read, Lock(), {}, with_base=False, store=Store(read.run.store))
-    return plan(read, facts, selection=selection, stale=None), facts
+    return plan(read, facts, selection=selection, stale={}), facts
 
 
 SELECTED = {"selected": "merged/average", "best": {"average": "merged/average", "ties": "merged/ties"}}

@@ -320,7 +320,7 @@ def test_fingerprints_are_those_of_the_golden_file(tmp_path):
         aside.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     assert not shifted, (
         f"{len(shifted)} fingerprints shifted, such as {shifted[:3]}: with this change everybody's next run "
-        "does those steps again. If results really change, raise the kind's number in sabir.plan.steps.VERSIONS "
+        "does those steps again. If results really change, raise the kind's number in sabir.plan.names.VERSIONS "
         f"and say so in the CHANGELOG; then copy {aside} to {GOLDEN}. If they do not, keep the fingerprint."
     )
 
@@ -353,6 +353,6 @@ def test_adapters_name_a_hub_base_apart_from_its_revision(tmp_path):
         ("models/mine@home", None, "models/mine@home"),
     ):
         facts = replace(planned(config)[1], base=PinnedBase(name, "identity", revision))
-        graph = plan(load_config(config), facts, selection=None, stale=None).graph
+        graph = plan(load_config(config), facts, selection=None, stale={}).graph
         base = graph["adapter/en"].args["base"]
         assert (base["name"], base["revision"]) == (written, revision)

@@ -81,7 +81,7 @@ def finish(project: Project, *, run: str, most: int | None = None) -> int:
     standing = Standing(project.config, project.store, with_base=False)
     names = [f"merged/{merge}" for merge in project.config.merges]
     selection = {"selected": names[0], "best": dict(zip(project.config.merges, names, strict=True))}
-    graph = plan(project.config, standing.facts, selection=selection, stale=None).graph
+    graph = plan(project.config, standing.facts, selection=selection, stale={}).graph
     for step in itertools.islice(graph, most):
         folder = project.store.folder(graph.fingerprints[step.name])
         folder.mkdir(parents=True, exist_ok=True)

@@ -140,7 +140,7 @@ def training(tmp_path):
     write_language(tmp_path, "de", train=160)
     config = load_config(write_config(tmp_path, settings(["de"], baseline="none", merges={})))
     facts = gather(config, Lock(), {}, with_base=True, store=Store(tmp_path / "unused"))
-    graph = plan(config, facts, selection=None, stale=None).graph
+    graph = plan(config, facts, selection=None, stale={}).graph
     adapter = graph["adapter/de"]
     return [graph["data/de"], replace(adapter, args={**adapter.args, "checkpoint_every_s": 0.0})]
 

@@ -13,7 +13,7 @@ from sabir.power import detectable
 from sabir.stats import holm, paired_difference
 from sabir.work.judge import changes
 from sabir.work.outputs import write_answers
-from sabir.work.scores import SEED
+from sabir.work.scores import ROWS, SEED
 
 LABELS = ["good", "bad"]
 LEVEL = 0.95
@@ -32,6 +32,7 @@ def scored(folder, answers, gold, metrics):
     for metric in metrics:
         measured = measure(metric, answers, gold, labels=LABELS, language="de")
         np.save(scores / f"{metric}.npy", measured.statistics)
+    (scores / ROWS).write_text(json.dumps({"keys": [str(i) for i in range(len(gold))]}), encoding="utf-8")
     return outputs, scores
 
 

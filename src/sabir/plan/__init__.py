@@ -10,9 +10,18 @@ What stands on the selection (the test answers of a grid's best member, the comp
 the current release) is planned when the selection is known; until then it is listed as `later`.
 """
 
+from sabir.plan.names import COMBINED, CONTINUED, OWN
 from sabir.plan.released import Released, against, before_sabir, suspects
-from sabir.plan.steps import COMBINED, CONTINUED, OWN
-from sabir.plan.whole import Plan, Stale, combined_graph, comparison, comparison_of, plan, selected
+from sabir.plan.whole import (
+    Plan,
+    Stale,
+    combined_graph,
+    comparison,
+    comparison_of,
+    plan,
+    selected,
+    selection_of,
+)
 
 __all__ = [
     "COMBINED",
@@ -28,5 +37,6 @@ __all__ = [
     "comparison_of",
     "plan",
     "selected",
+    "selection_of",
     "suspects",
 ]

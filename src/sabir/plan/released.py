@@ -9,7 +9,8 @@ from typing import Any
 from sabir.config import Config
 from sabir.engine.steps import Dep, Graph, Known, Step
 from sabir.facts import Facts
-from sabir.plan.steps import LIGHT, PRIORITY, VERSIONS, Steps
+from sabir.plan.names import LIGHT, PRIORITY, VERSIONS
+from sabir.plan.steps import Steps
 
 BEFORE_SABIR = "0"  # the release that was in use before
 

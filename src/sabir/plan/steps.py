@@ -15,58 +15,39 @@ from sabir.engine.steps import Dep, Known, Part, Step
 from sabir.facts import Facts
 from sabir.languages import LoraConfig, UpdateConfig
 from sabir.lineage import Ancestor
+from sabir.own_code import is_own
+from sabir.plan.names import (
+    BASE,
+    ENCODED,
+    LIGHT,
+    OWN,
+    PRELOAD,
+    PRIORITY,
+    ROUTED,
+    SEARCHES_BY,
+    TRANSLATED,
+    UNSEEN,
+    VERSIONS,
+    has_seeds,
+    speaks,
+)
+from sabir.work.prepare import Summary
 
-OWN = "adapter/<language>"  # in a comparison: each language's own adapter
-COMBINED = "adapter/combined"
-CONTINUED = "adapter/continued"  # the combined one, trained on with the new rows alone
-PRELOAD = "sabir.work.preload"  # torch, transformers, peft
-LIGHT = "sabir.work.judge"  # numpy and the metrics
 CHECKPOINT_EVERY_S = 120.0
-PRIORITY = {
-    "data": 0,
-    "adapter": 1,
-    "adopted": 1,
-    "merged": 2,
-    "search": 3,
-    "outputs": 4,
-    "scores": 5,
-    "macro": 6,
-    "select": 7,
-    "judge": 8,
-    "changes": 8,
-    "analysis": 9,
-}
-
-# Raise a version when the same settings and inputs give another result.
-VERSIONS = {
-    "data": 1,
-    "adapter": 1,
-    "adopted": 1,
-    "merged": 2,
-    "search": 1,
-    "outputs": 1,
-    "scores": 1,
-    "macro": 1,
-    "select": 1,
-    "judge": 1,
-    "changes": 1,
-    "analysis": 1,
-}
-SEARCHES_BY = ("merged", "outputs", "scores")  # what a search does itself: it runs again with their versions
-
-
-def speaks(model: str, language: str) -> bool:
-    """Whether a model is scored on a language: all are, but a language's own adapter, on no other."""
-    own = model.startswith("adapter/") and model not in (COMBINED, CONTINUED, OWN)
-    return not own or model == f"adapter/{language}"
 
 
 class Steps:
-    """Makes the steps of one config, each by itself; nothing is held against a store here."""
+    """Makes the steps of one config, each by itself; nothing is held against a store here.
 
-    def __init__(self, config: Config, facts: Facts):
+    Args:
+        nth: which training of everything: the 2nd has another seed, and its models end in "#2".
+    """
+
+    def __init__(self, config: Config, facts: Facts, nth: int = 1):
         self.config = config
         self.facts = facts
+        self.nth = nth
+        self.ending = "" if nth == 1 else f"#{nth}"
         self.languages = list(config.languages)
         pinned = facts.base.revision is not None  # a hub model: adapters name it apart from its commit
         self.base = {
@@ -83,7 +64,7 @@ class Steps:
 
     def data(self, language: str) -> Step:
         """The rows of a language, of one without an adapter too."""
-        summary = self.facts.rows.get(language) or self.facts.unseen[language]
+        summary = self._summary(language)
         return Step(
             name=f"data/{language}",
             kind="data",
@@ -104,6 +85,8 @@ class Steps:
         settings = self.config.languages[language]
         if settings.adapter is not None:
             return self.adopted(f"adapter/{language}", self.facts.adapters[language], settings.adapter)
+        if self.nth > 1:
+            return self.trained(language, settings.lora, [language])
         if ancestor := self.facts.ancestors.get(language):
             return self.trained(language, settings.lora, [language], (ancestor, settings.update))
         step = self.trained(language, settings.lora, [language])
@@ -124,8 +107,12 @@ class Steps:
         )
 
     def combined(self) -> Step:
-        with_rows = [language for language in self.languages if "train" in self.facts.rows[language].digests]
-        return self.trained("combined", self.config.lora, with_rows)
+        return self.trained("combined", self.config.lora, self.with_rows)
+
+    @property
+    def with_rows(self) -> list[str]:
+        """The languages that have training rows."""
+        return [language for language in self.languages if "train" in self.facts.rows[language].digests]
 
     def continued(self, ancestor: Ancestor) -> Step:
         """The rival that retrains nothing: the combined adapter, trained on with the new rows and no others."""
@@ -142,7 +129,8 @@ class Steps:
         """A training from scratch, or one that goes on from an ancestor with the rows that are new to it."""
         deps: dict[str, Dep] = {f"rows/{one}": Part(f"data/{one}", "train") for one in languages}
         characters = sum(self.facts.rows[language].characters["train"] for language in languages)
-        settings: dict[str, Any] = {"base": self.facts.base.identity, "language": name}
+        settings: dict[str, Any] = {"base": self.facts.base.identity, "language": name.partition("[")[0]}
+        lora = replace(lora, seed=lora.seed + self.nth - 1)
         if going_on is not None:
             ancestor, update = going_on
             deps["parent"] = Known(ancestor.adapter)
@@ -150,7 +138,7 @@ class Steps:
             settings["update"] = {"replay": update.replay}
             lora = update.applied_to(lora)
         return Step(
-            name=f"adapter/{name}",
+            name=f"adapter/{name}{self.ending}",
             kind="adapter",
             run="sabir.work.train:train",
             version=VERSIONS["adapter"],
@@ -173,9 +161,22 @@ class Steps:
             step = self.searched(merge, merge.search)
             yield step.name, step
             return
+        merge = merge.weighted(
+            {language: self.facts.rows[language].rows.get("train", 0) for language in self.languages}
+        )
         for member in members(merge):
-            recipe = merge.made(member.settings).identity()
-            yield member.name, self.merge(member.name, recipe, self.own_adapters())
+            recipe = merge.made(self._drawn_anew(merge, member.settings)).identity()
+            yield member.name, self.merge(member.name + self.ending, recipe, self.own_adapters())
+
+    def _drawn_anew(self, merge: MergeConfig, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A merge's settings in the nth training: where it draws by chance, by other coins."""
+        if self.nth == 1:
+            return settings
+        from sabir.merging.methods import METHODS
+
+        if "seed" not in METHODS.get(merge.made(settings).method).settings:
+            return settings
+        return {**settings, "seed": settings.get("seed", 0) + self.nth - 1}
 
     def merge(self, name: str, recipe: Mapping[str, Any], adapters: Mapping[str, Dep]) -> Step:
         return Step(
@@ -224,7 +225,11 @@ class Steps:
         )
 
     def own_adapters(self) -> dict[str, Dep]:
-        return {language: f"adapter/{language}" for language in self.languages}
+        brought = self.facts.adapters
+        return {
+            language: f"adapter/{language}" if language in brought else f"adapter/{language}{self.ending}"
+            for language in self.languages
+        }
 
     def merging(self) -> dict[str, Any]:
         """What every merge needs and is none of its identity; `kept` holds facts about single adapters."""
@@ -242,30 +247,46 @@ class Steps:
         )
 
     def evaluation(self, model: str, split: str) -> Iterator[Step]:
-        languages = [language for language in self.languages if speaks(model, language)]
+        """Answers and scores of a model on a split, and their mean over languages where it serves them all."""
+        everyone = self.judged_on(split)
+        languages = [language for language in everyone if speaks(model, language)]
         for language in languages:
             yield self.outputs(model, language, split)
             yield self.scores(model, language, split)
-        if languages == self.languages:
+        if languages == everyone:
             yield self.macro(model, split)
 
+    def judged_on(self, split: str) -> list[str]:
+        """The languages that have rows in a split."""
+        return list(self.facts.unseen) if split == UNSEEN else self.languages
+
+    def rows(self, language: str, split: str) -> Dep:
+        """The rows of a split, of a stress set, or of a language without an adapter."""
+        if split in ("train", "valid", "test"):
+            return Part(f"data/{language}", split)
+        return Part(f"data/{language}", "test") if split == UNSEEN else f"stress/{split}/{language}"
+
+    def _summary(self, language: str) -> Summary:
+        return self.facts.rows.get(language) or self.facts.unseen[language]
+
     def macro(self, model: str, split: str) -> Step:
+        languages = self.judged_on(split)
         return Step(
             name=f"scores/{model}/macro/{split}",
             kind="macro",
             run="sabir.work.scores:macro",
             version=VERSIONS["macro"],
             settings=self.averaged,
-            deps={language: f"scores/{model}/{language}/{split}" for language in self.languages},
+            deps={language: f"scores/{model}/{language}/{split}" for language in languages},
             batch="macro",
-            size=float(sum(self.facts.rows[language].rows[split] for language in self.languages)),
+            size=float(sum(self._summary(language).rows[_file(split)] for language in languages)),
             priority=PRIORITY["macro"],
             preload=LIGHT,
         )
 
     def words(self, language: str) -> dict[str, str]:
         """How words are found, where answers are texts: installing a splitter changes those scores."""
-        if self.facts.task.answer != "text":
+        if self.facts.task.answer not in ("text", "phrases"):
             return {}
         from sabir.metrics.words import describe_words
 
@@ -280,44 +301,79 @@ class Steps:
         }
 
     def outputs(self, model: str, language: str, split: str) -> Step:
-        deps: dict[str, Dep] = {"rows": Part(f"data/{language}", split)}
-        if model != "base":
+        plain = model.partition("#")[0]
+        deps: dict[str, Dep] = {"rows": self.rows(language, split)}
+        settings: Canonical | dict[str, Any] = self.answered[language]
+        args: dict[str, Any] = {
+            "base": self.base,
+            "split": _file(split),
+            "batch_size": self.config.evaluate.batch_size,
+            "answers": str(self.config.run.store / "answers"),
+        }
+        run, batch = "sabir.work.outputs:outputs", "outputs"
+        if plain == ROUTED:
+            deps |= {f"model/{one}": adapter for one, adapter in self.own_adapters().items()}
+            settings = {**self.answered[language].value(), "detector": detector(self.config)}
+            args |= {"detector": self.config.rivals.routed, "code": _text(self.config.code)}
+            run, batch = "sabir.work.routes:routed", "routed"
+        elif plain == TRANSLATED:
+            assert self.config.rivals.translate is not None
+            to = self.config.rivals.translate.to
+            if language != to:
+                deps["rows"] = f"translated/{language}"
+            deps["model"] = self.own_adapters()[to]
+        elif plain.startswith(f"{BASE}["):
+            deps["shots"] = Part(f"data/{language}", "train")
+            shots = {"count": self.config.rivals.shots, "seed": self.config.lora.seed}
+            settings = {**self.answered[language].value(), "shots": shots}
+        elif plain != BASE:
             deps["model"] = model
-        size = self.facts.rows[language].characters[split]
         return Step(
             name=f"outputs/{model}/{language}/{split}",
             kind="outputs",
-            run="sabir.work.outputs:outputs",
+            run=run,
             version=VERSIONS["outputs"],
-            settings=self.answered[language],
+            settings=settings,
             deps=deps,
-            args={"base": self.base, "split": split, "batch_size": self.config.evaluate.batch_size},
-            batch="outputs",
-            size=float(size),
+            args=args,
+            batch=batch,
+            size=float(self._summary(language).characters[_file(split)]),
             priority=PRIORITY["outputs"],
             preload=PRELOAD,
         )
 
     def decoding(self) -> dict[str, Any]:
-        """How answers are found: the likeliest label, or a text of some length."""
+        """How answers are found: the likeliest label or choice, or a text of some length."""
         task = self.facts.task
-        if task.answer == "text":
-            return {"answer": task.answer, "max_new_tokens": task.max_new_tokens}
-        return {"answer": task.answer, "labels": list(task.labels)}
+        if task.answer == "label":
+            return {"answer": task.answer, "labels": list(task.labels)}
+        if task.answer == "choice":
+            return {"answer": task.answer}
+        generator = self.config.evaluate.generator
+        other = {} if generator == "transformers" else {"generator": generator}
+        return {"answer": task.answer, "max_new_tokens": task.max_new_tokens, **other}
 
     def scores(self, model: str, language: str, split: str) -> Step:
+        by_encoder = ENCODED in self.facts.task.metrics
+        task = self.task(language)
         return Step(
             name=f"scores/{model}/{language}/{split}",
             kind="scores",
             run="sabir.work.scores:scores",
             version=VERSIONS["scores"],
             settings=self.scored[language],
-            deps={"outputs": f"outputs/{model}/{language}/{split}", "rows": Part(f"data/{language}", split)},
-            args={"split": split},
+            deps={"outputs": f"outputs/{model}/{language}/{split}", "rows": self.rows(language, split)},
+            args={
+                "split": _file(split),
+                "task": task,
+                "max_unscored": self.config.evaluate.max_unscored,
+                "batch_size": self.config.evaluate.batch_size,
+                "encoder": _text(self.facts.encoder_folder),
+            },
             batch="scores",
-            size=float(self.facts.rows[language].rows[split]),
+            size=float(self._summary(language).rows[_file(split)]),
             priority=PRIORITY["scores"],
-            preload=LIGHT,
+            preload=PRELOAD if by_encoder else LIGHT,
         )
 
     # Settings that are the same for every model are written once: they are those of nearly all steps.
@@ -325,24 +381,34 @@ class Steps:
     @cached_property
     def answered(self) -> dict[str, Canonical]:
         """Settings of a model's answers, by language."""
+        lengths = {language: one.lora.max_length for language, one in self.config.languages.items()}
+        lengths |= dict.fromkeys(self.facts.unseen, self.config.lora.max_length)
         return {
             language: Canonical.of(
                 {
                     "base": self.facts.base.identity,
                     "language": language,
-                    "max_length": settings.lora.max_length,
+                    "max_length": max_length,
                     **self.decoding(),
                 }
             )
-            for language, settings in self.config.languages.items()
+            for language, max_length in lengths.items()
         }
 
     @cached_property
     def scored(self) -> dict[str, Canonical]:
         """Settings of a model's scores, by language."""
+        more: dict[str, Any] = {}
+        if is_own(self.config.task.name):
+            more["reader"] = [self.config.task.name, self.facts.task.version]
+        if ENCODED in self.facts.task.metrics:
+            more["encoder"] = [
+                self.facts.encoder and self.facts.encoder.identity,
+                self.config.evaluate.encoder_layer,
+            ]
         return {
-            language: Canonical.of({"language": language, **self.words(language), **self.scoring()})
-            for language in self.languages
+            language: Canonical.of({"language": language, **self.words(language), **self.scoring(), **more})
+            for language in [*self.languages, *self.facts.unseen]
         }
 
     @cached_property
@@ -350,34 +416,48 @@ class Steps:
         """Settings of a model's mean over languages."""
         return Canonical.of(self.scoring())
 
-    def select(self, candidates: Mapping[str, list[str]]) -> Step:
+    def select(self, candidates: Mapping[str, list[str]], name: str = "select") -> Step:
+        """The step that ranks candidates, of all trainings together; a training's members end in its number."""
+        endings = ["", *(f"#{nth}" for nth in range(2, self.config.seeds + 1))]
+        models = [model for models in candidates.values() for model in models]
         return Step(
-            name="select",
+            name=name,
             kind="select",
             run="sabir.work.select:select",
             version=VERSIONS["select"],
             settings={"by": self.config.select.by, "metric": self.metric, "candidates": candidates},
-            deps={model: f"scores/{model}/macro/valid" for models in candidates.values() for model in models},
+            deps={
+                model + ending: f"scores/{model}{ending}/macro/valid"
+                for model in models
+                for ending in endings
+            },
             priority=PRIORITY["select"],
         )
 
-    def comparisons(self, selection: Mapping[str, Any], models: list[str]) -> Step:
-        selected = selection["selected"]
-        pairs = [[selected, OWN], [selected, "base"]]
-        if CONTINUED in models:
-            pairs = [[selected, CONTINUED], *pairs]
-        if COMBINED in models:
-            others = [model for model in selection["best"].values() if model != selected]
-            pairs = [[model, COMBINED] for model in (selected, *sorted(set(others)))] + pairs
-        return self.judged(pairs, self.languages)
+    def judged(
+        self,
+        pairs: list[list[str]],
+        languages: Collection[str],
+        models: Collection[str] = (),
+        floor: str | None = BASE,
+    ) -> Step:
+        """Each pair (a, b) compared on the test rows, and all models ranked; `OWN` stands for each language's own
+        adapter.
 
-    def judged(self, pairs: list[list[str]], languages: Collection[str]) -> Step:
-        """Each pair (a, b) compared on the test rows; `OWN` stands for each language's own adapter."""
-        roles = {
-            f"{model}/{language}": f"adapter/{language}" if model == OWN else model
-            for model in sorted({model for pair in pairs for model in pair})
-            for language in languages
-        }
+        Args:
+            floor: what b must be better than before a can be said to be on par with it.
+        """
+        roles = {}
+        for model in sorted(
+            {*models, *(model for pair in pairs for model in pair), *([floor] if floor else [])}
+        ):
+            endings = range(2, self.config.seeds + 1) if has_seeds(model) else ()
+            for language in languages:
+                plain = f"adapter/{language}" if model == OWN else model
+                if model == OWN and language in self.facts.adapters:
+                    endings = ()
+                for name, role in [(plain, model), *((f"{plain}#{n}", f"{model}#{n}") for n in endings)]:
+                    roles[f"{role}/{language}"] = f"scores/{name}/{language}/test"
         return Step(
             name="comparisons",
             kind="judge",
@@ -385,10 +465,14 @@ class Steps:
             version=VERSIONS["judge"],
             settings={
                 "pairs": pairs,
+                "models": list(models),
+                "floor": floor,
                 "languages": sorted(languages),
+                "seeds": self.config.seeds,
+                "metrics": list(self.facts.task.metrics),
                 **self.judging(),
             },
-            deps={role: f"scores/{model}/{role.rpartition('/')[2]}/test" for role, model in roles.items()},
+            deps=roles,
             priority=PRIORITY["judge"],
             preload=LIGHT,
         )
@@ -403,6 +487,23 @@ class Steps:
     @property
     def metric(self) -> str:
         return self.config.select.metric or self.facts.task.metrics[0]
+
+
+def detector(config: Config) -> str:
+    """Identity of the language detector that routes."""
+    from sabir.work.detect import detector_identity
+
+    assert config.rivals.routed is not None
+    return detector_identity(config.rivals.routed)
+
+
+def _file(split: str) -> str:
+    """The file of a step's folder that holds a split: what is made of test rows is a test file."""
+    return split if split in ("train", "valid", "test") else "test"
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,19 @@ from sabir.facts import Facts
 from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported
 from sabir.lora.files import Adapter, open_adapter
 from sabir.lora.tokenizer import vocabulary_difference
+from sabir.own_code import is_own
+from sabir.preflight.rivals import rivals_errors
 from sabir.work.bases import EMBEDDED, is_hub_name, max_positions
 from sabir.work.prepare import Summary
 from sabir.work.sources import SHOWN
 
+ENCODED = "bertscore_f1"
+_KINDS = {
+    "label": "one of its labels",
+    "choice": "one of the row's choices",
+    "text": "a text",
+    "phrases": "phrases",
+}
 SPARE_BYTES = 64 * 2**20  # logs, records, rows
 
 
@@ -37,6 +46,7 @@ def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int, to_fo
             yet (for the disk).
     """
     errors = _metrics(config, facts) + _baseline(config, facts) + _searches(config) + _holds(facts)
+    errors += _without_rows(config, facts) + rivals_errors(config, facts)
     if facts.base_folder is not None:
         shapes = base_linear_shapes(facts.base_folder)
         errors += _lengths(config, facts, facts.base_folder)
@@ -49,14 +59,24 @@ def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int, to_fo
 
 def _metrics(config: Config, facts: Facts) -> list[InputError]:
     errors = []
-    if config.task.settings.get("metrics"):  # a task's own need no check, and the import costs `plan` 0.1 s
-        from sabir.metrics import METRICS
+    if config.task.settings.get("metrics") or is_own(config.task.name):
+        from sabir.metrics import (  # a task's own need no check, and the import costs `plan` 0.1 s
+            METRICS,
+            fitting,
+        )
 
+        fits = {*fitting(facts.task.answer), *(fitting("label") if facts.task.labels else ())}
         for metric in facts.task.metrics:
+            known = [name for name in METRICS.names() if name in fits]
+            fix = f"Those that fit are: {', '.join(known)}.{did_you_mean(metric, known)}"
             if metric not in METRICS:
-                known = METRICS.names()
-                fix = f"Known are: {', '.join(known)}.{did_you_mean(metric, known)}"
                 errors.append(InputError("task.metrics", f"no such metric: {metric!r}.", fix))
+            elif metric not in fits:
+                found = f"{metric!r} does not fit a task that is answered by {_KINDS[facts.task.answer]}."
+                errors.append(InputError("task.metrics", found, fix))
+    if ENCODED in facts.task.metrics and config.evaluate.encoder is None:
+        fix = "Name one, such as encoder: xlm-roberta-large, encoder_layer: 17; or a folder."
+        errors.append(InputError("evaluate.encoder", f"{ENCODED} needs an encoder.", fix))
     chosen = config.select.metric
     if chosen is not None and chosen not in facts.task.metrics:
         errors.append(
@@ -67,6 +87,16 @@ def _metrics(config: Config, facts: Facts) -> list[InputError]:
             )
         )
     return errors
+
+
+def _without_rows(config: Config, facts: Facts) -> list[InputError]:
+    """What needs training rows of every language, where one has none: it brings its adapter."""
+    if not facts.adapters:
+        return []
+    asked = {"rivals.shots": bool(config.rivals.shots)}
+    asked |= {f"merges.{merge.name}.weights": merge.weights == "rows" for merge in config.merges.values()}
+    found = f"needs training rows, and {', '.join(facts.adapters)} has none (an adapter is given)."
+    return [InputError(where, found, "Leave it out.") for where, is_asked in asked.items() if is_asked]
 
 
 def _holds(facts: Facts) -> list[InputError]:
@@ -311,6 +341,7 @@ def _warnings(config: Config, facts: Facts) -> list[str]:
     found = [
         f"merges.{merge.name}: {sentence}" for merge in config.merges.values() for sentence in _simpler(merge)
     ]
+    found += _unsplit(config, facts)
     if config.baseline != "none" and facts.adapters:
         names = ", ".join(facts.adapters)
         found.append(
@@ -348,6 +379,26 @@ def _warnings(config: Config, facts: Facts) -> list[str]:
                 "but only you can know that it is the same model."
             )
     return found
+
+
+def _unsplit(config: Config, facts: Facts) -> list[str]:
+    """Languages whose words are not found as they might be, and how to."""
+    if facts.task.answer not in ("text", "phrases"):
+        return []
+    from sabir.metrics import METRICS, missing_package
+
+    known = [metric for metric in facts.task.metrics if metric in METRICS]
+    commands = {
+        language: command
+        for language in config.languages
+        for metric in known
+        if (command := missing_package(metric, language)) is not None
+    }
+    return [
+        f"data.{language}: no word splitter is installed for it, so its texts are compared by characters or "
+        f"syllables, and its scores with nobody else's. For words: {command}"
+        for language, command in commands.items()
+    ]
 
 
 def _simpler(merge: MergeConfig) -> list[str]:

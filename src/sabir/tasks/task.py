@@ -51,7 +51,7 @@ class Task:
     `answer` says how an answer is found: "label" by the log-likelihood of each of `labels`, "choice" by that of
     each of the row's own options, "text" and "phrases" by generation of at most `max_new_tokens`. `metrics` are
     names in the metrics catalogue; the first one selects among merges. A task of the user's own may be a
-    subclass with another `prompt`, `options`, `target` or `read`.
+    subclass with another `prompt`, `options`, `target` or `read`; raise its `version` when `read` changes.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Task:
     metrics: tuple[str, ...]
     labels: tuple[str, ...] = ()
     max_new_tokens: int = 0
+    version: int = 1
 
     def prompt(self, row: Row) -> Prompt:
         """The question about one row: instruction, the row's text, and the cue the answer follows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,48 +10,85 @@ from typing import Any
 
 import numpy as np
 
-from sabir.metrics import METRICS, measure
+from sabir.errors import SabirError
+from sabir.metrics import METRICS, Measured, measure
+from sabir.model.encoder import Encoder
 from sabir.stats import Interval, bootstrap, bootstrap_macro
+from sabir.stats.support import rare_labels
+from sabir.tasks import Task
 from sabir.work import Outcome, Work
 from sabir.work.outputs import read_answers
-from sabir.work.prepare import read_examples
+from sabir.work.prepare import Example, read_examples, task_of
 
 SEED = 0  # of the bootstrap: intervals are the same on every machine
+ROWS = "rows.json"
+Answer = Mapping[str, Any]
 
 
 def scores(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
-    """Every metric of the task with its interval; the per-row statistics stay beside it as .npy files."""
+    """Every metric of the task with its interval; the per-row statistics stay beside it as .npy files.
+
+    `answers` counts the rows, and those answered by nothing, cut at the length limit, or by what is no label;
+    `rare_labels` are those whose intervals of macro scores are too narrow.
+    """
     for work in works:
         answers = read_answers(work.inputs["outputs"])
         examples = read_examples(work.inputs["rows"], work.args["split"])
         if [answer["id"] for answer in answers] != [example.id for example in examples]:
             raise RuntimeError(f"{work.name}: answers and rows are not of the same rows")
+        predictions = _predictions(task_of(work), answers)
+        _refuse_unscored(work, predictions)
+        keys = [example.group or example.id for example in examples]
         rows = []
         for metric in work.settings["metrics"]:
-            measured = measure(
-                metric,
-                [answer["prediction"] for answer in answers],
-                [example.target for example in examples],
-                labels=work.settings["labels"],
-                language=work.settings["language"],
+            measured = _measured(work, metric, predictions, examples, answers)
+            interval = bootstrap(
+                measured.statistics, measured.value, seed=SEED, clusters=keys, **_precision(work)
             )
-            interval = bootstrap(measured.statistics, measured.value, seed=SEED, **_precision(work))
             np.save(work.out / f"{metric}.npy", measured.statistics)
-            rows.append(_row(metric, interval, measured.unscored, measured.signature))
-        yield work.name, {"result": {"scores": rows}}
+            rows.append(
+                score_row(
+                    metric,
+                    interval,
+                    unscored=measured.unscored,
+                    undefined=measured.undefined,
+                    signature=measured.signature,
+                )
+            )
+        (work.out / ROWS).write_text(json.dumps({"keys": keys}, ensure_ascii=False), encoding="utf-8")
+        targets, labels = [example.target for example in examples], work.settings["labels"]
+        yield (
+            work.name,
+            {
+                "result": {
+                    "scores": rows,
+                    "answers": _counts(work, predictions, answers),
+                    "rare_labels": rare_labels(targets, labels),
+                }
+            },
+        )
 
 
 def macro(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     """The mean over languages of every metric, each language counting the same, with its interval."""
     for work in works:
+        languages = sorted(work.inputs)
+        keys = [keys_of(work.inputs[language]) for language in languages]
         rows = []
         for metric in work.settings["metrics"]:
-            groups = [statistics(work.inputs[language], metric) for language in sorted(work.inputs)]
+            groups = [statistics(work.inputs[language], metric) for language in languages]
             value = METRICS.get(metric).facts["value"]
-            interval = bootstrap_macro(groups, value, seed=SEED, **_precision(work))
-            unscored = sum(int(np.isnan(group).all(axis=1).sum()) for group in groups)
-            languages = ",".join(sorted(work.inputs))
-            rows.append(_row(metric, interval, unscored, f"{metric}|mean over languages:{languages}"))
+            interval = bootstrap_macro(groups, value, seed=SEED, keys=keys, **_precision(work))
+            single = [_score_of(work.inputs[language], metric) for language in languages]
+            rows.append(
+                score_row(
+                    metric,
+                    interval,
+                    unscored=sum(row["unscored"] for row in single),
+                    undefined=sum(row["undefined"] for row in single),
+                    signature=f"{metric}|mean over languages:{','.join(languages)}",
+                )
+            )
         yield work.name, {"result": {"scores": rows}}
 
 
@@ -59,11 +97,15 @@ def statistics(folder: Path, metric: str) -> Any:
     return np.load(folder / f"{metric}.npy")
 
 
-def _precision(work: Work) -> dict[str, Any]:
-    return {"level": work.settings["level"], "resamples": work.settings["resamples"]}
+def keys_of(folder: Path) -> list[str]:
+    """What each row of a scores step has in common with others: its group, else its id."""
+    return json.loads((folder / ROWS).read_text(encoding="utf-8"))["keys"]
 
 
-def _row(metric: str, interval: Interval, unscored: int, signature: str) -> Mapping[str, Any]:
+def score_row(
+    metric: str, interval: Interval, *, unscored: int, undefined: int, signature: str
+) -> Mapping[str, Any]:
+    """One score as records and documents have it."""
     return {
         "metric": metric,
         "value": _number(interval.value),
@@ -71,9 +113,74 @@ def _row(metric: str, interval: Interval, unscored: int, signature: str) -> Mapp
         "high": _number(interval.high),
         "level": interval.level,
         "n": interval.n,
+        "groups": interval.groups,
         "unscored": unscored,
+        "undefined": undefined,
         "signature": signature,
     }
+
+
+def _predictions(task: Task, answers: Sequence[Answer]) -> list[str | None]:
+    return [None if one["prediction"] is None else task.read(one["prediction"]) for one in answers]
+
+
+def _refuse_unscored(work: Work, predictions: Sequence[str | None]) -> None:
+    """Fail where so many rows have no answer that the rest says little of the model."""
+    missing, most = sum(one is None for one in predictions), work.args["max_unscored"]
+    if missing > most * len(predictions):
+        raise SabirError(
+            work.name,
+            f"{missing} of {len(predictions)} rows have no answer that can be scored; at most a share of "
+            f"{most:g} may.",
+            "Look at its outputs.jsonl, or raise evaluate.max_unscored.",
+        )
+
+
+def _measured(
+    work: Work,
+    metric: str,
+    predictions: Sequence[str | None],
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+) -> Measured:
+    return measure(
+        metric,
+        predictions,
+        [example.target for example in examples],
+        labels=work.settings["labels"] or None,
+        language=work.settings["language"],
+        sources=[example.prompt.source for example in examples],
+        scores=[answer.get("scores") for answer in answers],
+        encoder=_encoder(work),
+    )
+
+
+def _encoder(work: Work) -> Encoder | None:
+    if work.args["encoder"] is None:
+        return None
+    identity, layer = work.settings["encoder"]
+    return Encoder(
+        work.args["encoder"], identity, layer, batch_size=work.args["batch_size"], device=work.device
+    )
+
+
+def _counts(work: Work, predictions: Sequence[str | None], answers: Sequence[Answer]) -> dict[str, int]:
+    labels = work.settings["labels"]
+    return {
+        "rows": len(answers),
+        "empty": sum(one is not None and not one.strip() for one in predictions),
+        "cut": sum(bool(answer.get("cut")) for answer in answers),
+        "unread": sum(bool(labels) and one is not None and one not in labels for one in predictions),
+    }
+
+
+def _score_of(folder: Path, metric: str) -> Mapping[str, Any]:
+    record = json.loads((folder / "record.json").read_bytes())
+    return next(row for row in record["result"]["scores"] if row["metric"] == metric)
+
+
+def _precision(work: Work) -> dict[str, Any]:
+    return {"level": work.settings["level"], "resamples": work.settings["resamples"]}
 
 
 def _number(value: float | None) -> float | None:

@@ -1,9 +1,11 @@
-"""Step `select`: which merge is best on the validation rows, and the best setting of each recipe."""
+"""Step `select`: which candidate is best on the validation rows, and the best setting of each recipe."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from sabir.errors import SabirError
@@ -14,11 +16,16 @@ def select(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     """Rank the candidates by the mean over languages of one metric, each language counting the same.
 
     Equal means are ranked by name. `settings["candidates"]` maps each recipe to its members; the inputs are
-    the members' macro scores on validation, by member.
+    the members' macro scores on validation, by member, and "<member>#2" where it was trained several times: then
+    the mean over trainings counts.
     """
     for work in works:
+        trainings: dict[str, list[Path]] = {}
+        for model, folder in work.inputs.items():
+            trainings.setdefault(model.partition("#")[0], []).append(folder)
         means = {
-            member: _value(folder, member, work.settings["metric"]) for member, folder in work.inputs.items()
+            member: fmean(_value(folder, member, work.settings["metric"]) for folder in folders)
+            for member, folders in trainings.items()
         }
         ranking = sorted(means, key=lambda member: (-means[member], member))
         best = {
@@ -28,7 +35,7 @@ def select(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
         yield work.name, {"result": {"selected": ranking[0], "best": best, "ranking": ranked}}
 
 
-def _value(folder: Any, member: str, metric: str) -> float:
+def _value(folder: Path, member: str, metric: str) -> float:
     record: Mapping[str, Any] = json.loads((folder / "record.json").read_bytes())
     value = next(row["value"] for row in record["result"]["scores"] if row["metric"] == metric)
     if value is None:
