@@ -17,7 +17,8 @@ def detectable(
     """The smallest true drop that a paired test on these examples would find, from a difference's interval.
 
     A drop that large is found significant with probability `power`; a smaller one may well go unseen. None
-    where the interval is unknown, or so wide that even a drop of 1 would not be found.
+    where the interval is unknown, or so wide that even a drop of 1 would not be found. From an interval that holds
+    few training seeds (Student's, wide) it is right for one test, and too small where corrected for several.
 
     Args:
         low, high: bounds of the paired difference, at this level.

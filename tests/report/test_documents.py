@@ -11,7 +11,10 @@ from sabir.report.documents import (
     ledger_entry,
     merge_notes,
     plan_document,
+    recipes,
     remembered_statuses,
+    routes,
+    score_rows,
     searches,
 )
 
@@ -97,6 +100,133 @@ def test_what_merges_warned_of_is_told_of_the_models_that_are_reported():
         "merged/a: One more.",
         "merged/b: Rank 16 keeps 0.640.",
     ]
+
+
+# --- scores ------------------------------------------------------------------------------------------------
+
+
+def scored(value, kind="scores", answers=None, **changes):
+    """The record of a scores step of one metric."""
+    score = {
+        "metric": "accuracy",
+        "value": value,
+        "low": 0.0,
+        "high": 1.0,
+        "level": 0.95,
+        "n": 8,
+        "unscored": 0,
+    }
+    result = {"scores": [{**score, "signature": "accuracy|v:1", **changes}]}
+    return {"kind": kind, "result": {**result, "answers": answers} if answers else result}
+
+
+def answered(cut):
+    return {"rows": 8, "empty": 0, "cut": cut, "unread": 0}
+
+
+@pytest.mark.parametrize(
+    ("step", "place"),
+    [
+        ("scores/base/de/test", ("base", "de", "test")),
+        (
+            "scores/adapter/combined[rank=32,scale=0.5]/zh-Hans/short",
+            ("adapter/combined[rank=32,scale=0.5]", "zh-Hans", "short"),
+        ),
+        ("scores/release/2/macro/code-switched", ("release/2", "macro", "code-switched")),
+        ("scores/base[shots=4]/pt/unseen", ("base[shots=4]", "pt", "unseen")),
+    ],
+)
+def test_a_score_is_of_the_model_language_and_split_in_its_steps_name(step, place):
+    (row,) = score_rows("topic", 7, {step: scored(0.5), "adapter/de": {"kind": "adapter"}})
+    assert (row["model"], row["language"], row["split"]) == place
+    assert (row["task"], row["seed"], row["value"]) == ("topic", 7, 0.5)
+
+
+def test_a_score_has_its_sources_its_undefined_rows_and_what_is_wrong_with_the_answers():
+    (row,) = score_rows(
+        "t", 0, {"scores/base/de/test": scored(0.5, answers=answered(2), groups=3, undefined=1)}
+    )
+    assert (row["groups"], row["undefined"], row["answers"]) == (3, 1, answered(2))
+    (mean,) = score_rows("t", 0, {"scores/base/macro/test": scored(0.5, kind="macro")})
+    assert (mean["groups"], mean["undefined"], mean["answers"]) == (None, None, None), "unknown, not none"
+
+
+def over_seeds(model, value, language="de"):
+    return {
+        "model": model,
+        "language": language,
+        "split": "test",
+        **scored(value)["result"]["scores"][0],
+        "groups": 8,
+        "undefined": 0,
+        "seed": None,
+    }
+
+
+def trained_twice(*means):
+    return {
+        "scores/base/de/test": scored(0.125),
+        "scores/merged/ties/de/test": scored(0.25, answers=answered(1)),
+        "scores/merged/ties#2/de/test": scored(0.75, answers=answered(2)),
+        "comparisons": {"kind": "judge", "result": {"comparisons": [], "over_seeds": list(means)}},
+    }
+
+
+def test_the_mean_over_trainings_takes_the_plain_name_and_the_first_training_a_number():
+    rows = score_rows("t", 5, trained_twice(over_seeds("merged/ties", 0.5)))
+    assert [(row["model"], row["value"], row["seed"]) for row in rows] == [
+        *(
+            ("base", 0.125, 5),
+            ("merged/ties", 0.5, None),
+            ("merged/ties#1", 0.25, 5),
+            ("merged/ties#2", 0.75, 6),
+        ),
+    ]
+    mean = rows[1]
+    assert mean["answers"] == {"rows": 16, "empty": 0, "cut": 3, "unread": 0}
+    assert set(mean) == set(rows[0]), "the same fields"
+
+
+def test_a_mean_that_no_single_score_stands_under_is_kept():
+    rows = score_rows("t", 0, trained_twice(over_seeds("merged/ties", 0.5, "macro")))
+    assert [row["language"] for row in rows if row["model"] == "merged/ties"] == ["de", "macro"]
+
+
+def test_without_their_mean_trainings_stay_as_they_are():
+    rows = score_rows("t", 0, trained_twice())
+    assert [row["model"] for row in rows] == ["base", "merged/ties", "merged/ties#2"]
+
+
+def test_a_model_that_was_trained_once_is_its_own_mean():
+    rows = score_rows("t", 0, trained_twice(over_seeds("base", 0.5)))
+    assert [row["value"] for row in rows if row["model"] == "base"] == [0.125]
+    assert "base#1" not in {row["model"] for row in rows}
+
+
+def test_where_rows_were_sent_is_told_by_language_and_split():
+    sent = {"kind": "outputs", "result": {"routes": {"de": 3, "fr": 1}}}
+    records = {
+        "outputs/routed/de/test": sent,
+        "outputs/routed/de/short": {"kind": "outputs", "result": {"routes": {"fr": 4}}},
+        "outputs/base/de/test": {"kind": "outputs", "result": {}},
+        "scores/routed/de/test": scored(0.5),
+    }
+    assert routes(records) == {"de": {"de": 3, "fr": 1}}
+    assert routes(records, "short") == {"de": {"fr": 4}}
+    assert routes(records, "unseen") == {}
+
+
+def test_what_merges_are_is_told_of_the_models_asked_for():
+    records = {
+        "merged/average": {**merge_record(), "settings": {"method": "linear"}},
+        "merged/tuned": {**merge_record("search", **SEARCH), "settings": {"recipe": {}, "budget": 2}},
+        "merged/other": {**merge_record(), "settings": {"method": "ties"}},
+        "base": {"kind": "adapter", "settings": {}},
+    }
+    assert recipes(["base", "merged/average", "merged/tuned", "merged/gone"], records) == {
+        "merged/average": {"method": "linear"},
+        "merged/tuned": {"method": "ties"},
+    }
 
 
 # --- plan --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 
 from sabir.cli.printing import print_table
-from sabir.report.layout import WORD, laid_out
+from sabir.report.layout import WORD, laid_out, parted
 from sabir.report.tables import Table
 
 RELEASES = (
@@ -123,3 +123,58 @@ def test_a_table_wider_than_its_place_is_not_cut_off(capsys):
     out = capsys.readouterr().out
     assert all(out.count(name) == 2 for name in names)
     assert len(out.split("\n\n")[1].splitlines()) == 3
+
+
+# --- tables of many columns --------------------------------------------------------------------------------
+
+
+def wide(models, languages):
+    heads = ("model", *(f"l{number:02}" for number in range(languages)), "mean [95 % interval]")
+    rows = tuple(
+        (f"merged/recipe-{model}[density=0.2,scale=1.0]", *(["0.500="] * languages), "0.500* [0.450, 0.550]")
+        for model in range(models)
+    )
+    return Table("Quality", heads, rows, ("A note.",), frozenset({(1, 0), (1, 2), (0, languages + 1)}))
+
+
+@pytest.mark.parametrize("room", [60, 100, 200])
+def test_a_hundred_languages_and_twenty_models_fit_on_any_terminal(room):
+    table = wide(20, 100)
+    parts = parted(table, room)
+    assert all(laid_out(part.columns, part.rows, room).width <= room for part in parts)
+    assert [head for part in parts for head in part.columns[1:]] == list(table.columns[1:])
+    for at, row in enumerate(table.rows):
+        assert [cell for part in parts for cell in part.rows[at][1:]] == list(row[1:])
+        assert {part.rows[at][0] for part in parts} == {row[0]}, "each part names its rows"
+
+
+def test_parts_share_title_notes_and_marks_among_them():
+    table = wide(2, 30)
+    parts = parted(table, 80)
+    assert [part.title for part in parts] == ["Quality", *([""] * (len(parts) - 1))]
+    assert [part.notes for part in parts] == [*([()] * (len(parts) - 1)), ("A note.",)]
+    marked = {(row, part.columns[at]) for part in parts for row, at in part.strong}
+    assert marked == {(1, "model"), (1, "l01"), (0, "mean [95 % interval]")}
+    assert all((1, 0) in part.strong for part in parts)
+
+
+def test_numbers_are_not_folded_where_a_table_can_come_apart():
+    for part in parted(wide(3, 12), 60):
+        layout = laid_out(part.columns, part.rows, 60)
+        assert not any("\n" in cell for row in layout.rows for cell in row[1:])
+
+
+@pytest.mark.parametrize("table", [RELEASES, CHANGES, COSTS])
+def test_a_table_that_fits_stays_whole(table):
+    whole = Table("", table[0], tuple(table[1]))
+    assert parted(whole, 140) == [whole]
+
+
+def test_a_column_too_wide_for_the_terminal_is_a_part_of_its_own():
+    table = Table("", ("model", "verdict", "p"), (("base", "undecided-and-more", "0.001"),))
+    assert [part.columns for part in parted(table, 10)] == [("model", "verdict"), ("model", "p")]
+
+
+def test_a_table_of_one_column_or_no_rows_stays_whole():
+    for table in (Table("", ("a-word-that-is-wide",), (("x",),)), Table("", (), ())):
+        assert parted(table, 5) == [table]

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from sabir.report.words import counted, duration, hours, money, p_value, percent, size
+from sabir.report.words import (
+    counted,
+    duration,
+    hours,
+    money,
+    number_range,
+    p_value,
+    percent,
+    signed,
+    size,
+    with_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +73,21 @@ def test_no_p_value_is_said_to_be_zero():
         "0.001",
         "0.050",
     ]
+
+
+def test_no_difference_is_said_to_be_minus_nothing():
+    assert [signed(value) for value in (-0.0004, -0.0, 0.0004, -0.0006, None)] == [
+        *("+0.000", "+0.000", "+0.000", "-0.001", "?")
+    ]
+
+
+def test_a_score_without_an_interval_is_told_alone():
+    known = {"value": 0.5, "low": 0.25, "high": 0.75}
+    assert with_interval(known, "*") == "0.500* [0.250, 0.750]"
+    assert with_interval({**known, "low": None, "high": None}) == "0.500"
+    assert with_interval({**known, "value": None}) == with_interval(None) == ""
+
+
+def test_a_range_of_one_number_is_that_number():
+    assert number_range([500, 94, 1204]) == "94 to 1,204"
+    assert number_range([500, 500]) == "500"

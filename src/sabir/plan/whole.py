@@ -217,15 +217,16 @@ def selected(
 
 
 def _comparisons(make: Steps, selection: Mapping[str, Any], models: Sequence[str]) -> Step:
-    """The selected merge against everything else; the best of the other recipes against the combined adapter."""
+    """The selected merge against everything else, and everything else against the combined adapter."""
     chosen = selection["selected"]
     merges = set(selection["best"].values())
     combined = [model for model in (COMBINED, CONTINUED) if model in models]
     rest = [model for model in models if model not in merges and not model.startswith("adapter/")]
     large = [model for model in models if model.startswith(LARGE)]
-    pairs = [[chosen, model] for model in (*combined, *large, OWN, *rest)]
+    others = sorted(merges - {chosen})
+    pairs = [[chosen, model] for model in (*combined, *large, OWN, *rest, *others)]
     if COMBINED in models:
-        pairs += [[model, COMBINED] for model in sorted(merges - {chosen})]
+        pairs += [[model, COMBINED] for model in (*large, OWN, *rest, *others)]
     own = [model for model in models if model.startswith("adapter/") and model not in (*combined, *large)]
     ranked = [model for model in models if model not in own]
     return make.judged(pairs, make.languages, [*ranked, *([OWN] if own else [])])

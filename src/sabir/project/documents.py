@@ -9,9 +9,20 @@ from sabir.catalog import did_you_mean
 from sabir.engine.job import Work
 from sabir.engine.steps import Step, above
 from sabir.errors import InputError
+from sabir.lora.files import WEIGHTS
 from sabir.plan import OWN, comparison
 from sabir.project.standing import Standing, State
-from sabir.report.documents import merge_notes, remembered_statuses, score_rows, searches, step_rows
+from sabir.report.documents import (
+    merge_notes,
+    recipes,
+    remembered_statuses,
+    routes,
+    score_rows,
+    searches,
+    step_rows,
+)
+
+STRESS = ("short", "code-switched", "mislabelled", "unseen")
 
 
 def run_document(
@@ -26,8 +37,14 @@ def run_document(
     return {
         "run": {"id": run_id, "phase": phase, "languages_changed": changed},
         "steps": step_rows(remembered_statuses(state.rows(), entry), records, config.prices.usd_per_hour),
-        "scores": score_rows(config.task.name, config.lora.seed, records),
+        "scores": score_rows(config.task_title, config.lora.seed, records),
         "comparisons": comparisons["result"]["comparisons"] if comparisons else [],
+        "standings": comparisons["result"]["standings"] if comparisons else [],
+        "seeds": config.seeds,
+        "routes": routes(records),
+        "stress_routes": {kind: found for kind in STRESS if (found := routes(records, kind))},
+        "recipes": recipes(state.plan.reported, records),
+        "parameters": _parameters(state),
         "changes": changes["result"]["changes"] if changes else list(current.changes) if current else [],
         "level": config.evaluate.level,
         "costs": [row for entry in standing.entries for row in entry["costs"]],
@@ -36,11 +53,37 @@ def run_document(
         "store": str(standing.store.path),
         "metric": state.metric,
         "languages": list(config.languages),
-        "notes": pinned + merge_notes(state.plan.reported, records),
+        "notes": [*pinned, *merge_notes(state.plan.reported, records), *_rare_labels(records)],
         "searches": searches(records),
         "analysis": analysis["result"] if analysis else None,
         "pending": len(state.missing),
     }
+
+
+def _parameters(state: State) -> dict[str, int]:
+    """What a server holds beside the base: parameters of the selected merge, and of all own adapters together."""
+    records = state.records
+    own = [records.get(f"adapter/{language}") for language in state.languages]
+    found = {}
+    if all(own):
+        files = (record["files"] for record in own if record is not None)
+        found["routed"] = sum(each[WEIGHTS]["size_bytes"] // 4 for each in files)  # trained in float32
+    if (merged := records.get(state.selected or "")) and "parameters" in merged["result"]:
+        found[state.selected or ""] = merged["result"]["parameters"]
+    return found
+
+
+def _rare_labels(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Languages with labels that have so few test rows that intervals of macro scores are too narrow."""
+    by_labels: dict[tuple[str, ...], list[str]] = {}
+    for name, record in records.items():
+        on_test = name.startswith("scores/base/") and name.endswith("/test") and record["kind"] == "scores"
+        if on_test and (rare := tuple(record["result"]["rare_labels"])):
+            by_labels.setdefault(rare, []).append(name.split("/")[2])
+    return [
+        f"{', '.join(languages)}: fewer than 5 test rows of {', '.join(rare)}, so intervals of macro scores are too narrow."
+        for rare, languages in by_labels.items()
+    ]
 
 
 def compared(standing: Standing, state: State, a: str, b: str) -> list[dict[str, Any]]:

@@ -21,7 +21,9 @@ def entries(what: str) -> list[dict[str, Any]]:
     """Name, summary, settings and source of each. Raises InputError for an unknown list.
 
     Settings are name -> default (null when required, or left to the dialect); of a recipe, the values its
-    authors recommend to start from, which are never set by themselves; of a preset, what each merge has.
+    authors recommend to start from, which are never set by themselves; of a preset, what each merge has. A metric
+    also says what it `needs`, which it is given by the task, and the kinds of answer that it `fits`; a task the kind
+    of its `answer` and the `metrics` that it is judged by unless others are named.
     """
     if what == "backends":
         return [_row(name, text) for name, text in BACKENDS.items()]
@@ -31,7 +33,32 @@ def entries(what: str) -> list[dict[str, Any]]:
         raise InputError(
             "list", f"no such list: {what!r}.", f"Known are: {', '.join(KINDS)}.{did_you_mean(what, KINDS)}"
         )
-    return [_described(entry) for entry in _catalog(what)]
+    if what == "metrics":
+        return _of_judging()
+    return [{**_described(entry), **_of_task(entry, what)} for entry in _catalog(what)]
+
+
+def _of_judging() -> list[dict[str, Any]]:
+    from sabir.metrics import METRICS, needs
+
+    return [
+        {
+            **_described(entry),
+            "fits": list(entry.facts["fits"]),
+            "needs": sorted(needs(entry.name)),
+        }
+        for entry in METRICS
+    ]
+
+
+def _of_task(entry: Entry, what: str) -> dict[str, Any]:
+    if what != "tasks":
+        return {}
+    from sabir.tasks import make_task
+
+    required = {name: ("a", "b") for name, setting in entry.settings.items() if setting.required}  # labels
+    made = make_task(entry.name, required)
+    return {"answer": made.answer, "metrics": list(made.metrics)}
 
 
 def _of_merging(what: str) -> list[dict[str, Any]]:
@@ -78,13 +105,9 @@ def _catalog(what: str) -> Iterable[Entry]:
         from sabir.merging.spaces import SPACES
 
         return SPACES
-    if what == "tasks":
-        from sabir.tasks import TASKS
+    from sabir.tasks import TASKS
 
-        return TASKS
-    from sabir.metrics import METRICS
-
-    return METRICS
+    return TASKS
 
 
 def _described(entry: Entry) -> dict[str, Any]:
@@ -101,17 +124,37 @@ def _plain(value: Any) -> Any:
 
 def table(what: str, found: Iterable[Mapping[str, Any]]) -> Table:
     """The same for people."""
-    rows = tuple(
-        (
-            entry["name"],
-            entry["summary"],
-            ", ".join(
-                f"{name} = {value!r}" if value is not None else name
-                for name, value in entry["settings"].items()
+    found = list(found)
+    if what == "metrics":
+        return Table(
+            what,
+            ("name", "what it is", "fits answers of", "needs", "source"),
+            tuple(
+                (row["name"], row["summary"], ", ".join(row["fits"]), ", ".join(row["needs"]), row["source"])
+                for row in found
             ),
-            entry["source"],
+            ("Name them in task: {metrics: [...]}; the first one selects among merges.",),
         )
-        for entry in found
-    )
     settings = {"recipes": "start from", "presets": "with"}.get(what, "settings")
+    if what == "tasks":
+        return Table(
+            what,
+            ("name", "what it is", "answer", "judged by", settings),
+            tuple(
+                (
+                    row["name"],
+                    row["summary"],
+                    row["answer"],
+                    ", ".join(row["metrics"]),
+                    _told(row["settings"]),
+                )
+                for row in found
+            ),
+            ("One of your own: task: {name: my.module:function}, run with --allow-code.",),
+        )
+    rows = tuple((row["name"], row["summary"], _told(row["settings"]), row["source"]) for row in found)
     return Table(what, ("name", "what it is", settings, "source"), rows)
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value!r}" if value is not None else name for name, value in settings.items())

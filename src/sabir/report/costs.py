@@ -7,13 +7,20 @@ such a place was held; money is device time at one hourly price.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-ROUTES = ("merged", "combined", "continued")
+ROUTES = ("merged", "combined", "continued", "beside")  # beside: what serves neither, but to judge them
+_BESIDE = re.compile(
+    r"#|^stress/|^translated/|^select/|adapter/combined\[|/routed|/translate-test|/base\[|"
+    r"/(short|code-switched|mislabelled|unseen)$"
+)
 COMPONENTS = ("train", "merge", "search", "evaluate")
 KINDS = {
     "data": "train",
+    "stress": "evaluate",
+    "translated": "evaluate",
     "adapter": "train",
     "adopted": "train",
     "merged": "merge",
@@ -35,10 +42,14 @@ def component(step: Mapping[str, Any]) -> str:
 
 
 def route(step: Mapping[str, Any]) -> str:
-    """ "combined" for the baseline and its evaluation, "continued" for the same trained on; else "merged"."""
-    if "adapter/co" not in step["name"]:  # nearly all of twenty thousand steps
+    """ "combined" for the baseline and its evaluation, "continued" for the same trained on; "beside" for rivals, other
+    trainings and other test sets; else "merged"."""
+    name = step["name"]
+    if _BESIDE.search(name):
+        return "beside"
+    if "adapter/co" not in name:  # nearly all of twenty thousand steps
         return "merged"
-    return next((baseline for baseline in ROUTES[1:] if f"adapter/{baseline}" in step["name"]), "merged")
+    return next((baseline for baseline in ("combined", "continued") if f"adapter/{baseline}" in name), "merged")
 
 
 def makespan(durations: Iterable[float], devices: int) -> float:

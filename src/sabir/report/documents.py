@@ -11,8 +11,10 @@ from typing import Any
 
 from sabir.report.baseline import COMBINED, Prediction, evaluation
 from sabir.report.costs import ROUTES, Rates, cost_rows, route, usd
+from sabir.report.models import training_of
 
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
+MORE_SCORE_FIELDS = ("groups", "undefined")  # null in records of older versions
 STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
 COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size")
 SEARCH_FIELDS = ("method", "budget", "seed", "metric", "recipe", "chosen", "trials")
@@ -39,7 +41,8 @@ def plan_document(
 
     `totals` are of everything from nothing (phase "setup") and, once there was a run, of this one: by the
     merged route what is to run; by the combined route training and evaluating one adapter on all of today's
-    rows, whether the project trains it or not; "continued" where that baseline is to run.
+    rows, whether the project trains it or not; "continued" where that baseline is to run, "beside" where rivals,
+    other trainings or test sets are.
     Args:
         steps: name, kind, fingerprint, status, why and size of each step, in order; `size_from_nothing` too
             of one that goes on from an earlier result and would be larger without it.
@@ -81,6 +84,8 @@ def plan_document(
         totals += [total(todo["merged"], "merged", phase), {**totals[1], "phase": phase}]
         if todo["continued"]:
             totals.append(total(todo["continued"], "continued", phase))
+    if todo["beside"]:
+        totals.append(total(todo["beside"], "beside", phase))
     return {"steps": rows, "totals": totals, "warnings": list(warnings), "phase": phase, "devices": devices}
 
 
@@ -228,24 +233,83 @@ def step_rows(
 
 
 def score_rows(task: str, seed: int, records: Mapping[str, Row]) -> list[dict[str, Any]]:
-    """The `scores` of a document, from the records of `scores/<model>/<language>/<split>`."""
+    """The `scores` of a document, from the records of `scores/<model>/<language>/<split>`.
+
+    Of a model that was trained several times the plain name has the mean over its trainings (seed null), as far as
+    the record of `comparisons` has it; the first training is then `<model>#1`.
+
+    Args:
+        seed: of the first training; the second has the next one.
+    """
+    single = [row for name, record in records.items() for row in _scores_of(task, seed, name, record)]
+    repeated = {training_of(row["model"])[0] for row in single if training_of(row["model"])[1] is not None}
+    compared = records.get("comparisons", {}).get("result", {})
+    means = {
+        _place(row): {"task": task, **row, **{key: row.get(key) for key in MORE_SCORE_FIELDS}}
+        for row in compared.get("over_seeds", ())
+        if row["model"] in repeated
+    }
+    answers: dict[tuple[str, ...], list[Mapping[str, int] | None]] = {}  # of all trainings
+    for row in single:
+        plain = {**row, "model": training_of(row["model"])[0]}
+        answers.setdefault(_place(plain), []).append(row["answers"])
     rows = []
-    for name, record in records.items():
-        if record["kind"] not in ("scores", "macro"):
-            continue
-        model, language, split = name.removeprefix("scores/").rsplit("/", 2)
-        for score in record["result"]["scores"]:
-            rows.append(
-                {
-                    "task": task,
-                    "model": model,
-                    "language": language,
-                    "split": split,
-                    "seed": seed,
-                    **{key: score[key] for key in SCORE_FIELDS},
-                }
-            )
-    return rows
+    for row in single:
+        if (mean := means.pop(_place(row), None)) is not None:
+            rows.append({**mean, "answers": _together(answers[_place(row)])})
+            row = {**row, "model": f"{row['model']}#1"}
+        rows.append(row)
+    return [*rows, *({**mean, "answers": None} for mean in means.values())]
+
+
+def _scores_of(task: str, seed: int, name: str, record: Row) -> list[dict[str, Any]]:
+    if record["kind"] not in ("scores", "macro"):
+        return []
+    model, language, split = name.removeprefix("scores/").rsplit("/", 2)
+    return [
+        {
+            "task": task,
+            "model": model,
+            "language": language,
+            "split": split,
+            "seed": seed + (training_of(model)[1] or 1) - 1,
+            **{key: score[key] for key in SCORE_FIELDS},
+            **{key: score.get(key) for key in MORE_SCORE_FIELDS},
+            "answers": record["result"].get("answers"),
+        }
+        for score in record["result"]["scores"]
+    ]
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return tuple(row[key] for key in ("model", "language", "split", "metric"))
+
+
+def _together(counts: Sequence[Mapping[str, int] | None]) -> dict[str, int] | None:
+    """Counts of answers added up; None where one is not known."""
+    known = [count for count in counts if count is not None]
+    if not known or len(known) < len(counts):
+        return None
+    return {key: sum(count[key] for count in known) for key in known[0]}
+
+
+def routes(records: Mapping[str, Row], split: str = "test") -> dict[str, dict[str, int]]:
+    """Where the detector sent the rows of a split: {language: {language of the adapter: rows}}."""
+    return {
+        name.split("/")[2]: dict(record["result"]["routes"])
+        for name, record in records.items()
+        if name.startswith("outputs/routed/") and name.endswith(f"/{split}")
+    }
+
+
+def recipes(models: Iterable[str], records: Mapping[str, Row]) -> dict[str, Row]:
+    """What the merges among the models are, without defaults: `method`, `space`, `settings`, `weights`, ...; of a
+    search what is fixed in it."""
+    return {
+        model: record["result"]["recipe"] if record["kind"] == "search" else record["settings"]
+        for model in models
+        if (record := records.get(model)) is not None and record["kind"] in ("merged", "search")
+    }
 
 
 def searches(records: Mapping[str, Row]) -> dict[str, Row]:

@@ -9,6 +9,8 @@ from functools import cache
 
 from rich.cells import cell_len, chop_cells
 
+from sabir.report.tables import Table
+
 WORD = 22  # a word up to this width is never broken; a longer one only where nothing else helps
 SHORT = 12  # columns up to this width are kept whole
 JUDGED = 200  # rows by which the columns to fold are chosen: a table of thousands is drawn at once
@@ -37,11 +39,45 @@ def _spacing(columns: int, tight: bool) -> int:
     return columns - 1 if tight else 2 * columns
 
 
-def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Layout:
+def parted(table: Table, room: int) -> list[Table]:
+    """A table of many columns as several below each other that fit `room` terminal cells, each with its first column.
+
+    The first has the title, the last the notes. A table that fits without folding its numbers stays whole, and so
+    does one of few columns: it is read across.
+    """
+
+    def fits(columns: Sequence[int]) -> bool:
+        rows = [[row[at] for at in columns] for row in table.rows]
+        heads = [table.columns[at] for at in columns]
+        return laid_out(heads, rows, room, fold_numbers=False).width <= room
+
+    if fits(range(len(table.columns))):
+        return [table]
+    blocks = [[0]]
+    for column in range(1, len(table.columns)):
+        if len(blocks[-1]) > 1 and not fits([*blocks[-1], column]):
+            blocks.append([0])
+        blocks[-1].append(column)
+    return [
+        Table(
+            table.title if block is blocks[0] else "",
+            tuple(table.columns[at] for at in block),
+            tuple(tuple(row[at] for at in block) for row in table.rows),
+            table.notes if block is blocks[-1] else (),
+            frozenset((row, block.index(at)) for row, at in table.strong if at in block),
+        )
+        for block in blocks
+    ]
+
+
+def laid_out(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], room: int, *, fold_numbers: bool = True
+) -> Layout:
     """A table within `room` terminal cells where that goes without breaking words, else as narrow as it can be.
 
     What is given up, in this order, until it fits: heads on one line; texts wider than a word; texts wider than
-    a short one; the blanks between columns; long names, at their seams; numbers and intervals on one line.
+    a short one; the blanks between columns; long names, at their seams; with `fold_numbers` numbers and intervals
+    on one line.
     """
     cells: list[list[str]] = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
     bodies = [_widest(column) for column in cells]
@@ -49,7 +85,8 @@ def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -
     widths = [max(body, cell_len(name)) for body, name in zip(bodies, columns, strict=True)]
     for kept, at_seams, tight in (
         *((None, False, False), (WORD, False, False), (SHORT, False, False)),
-        *((SHORT, False, True), (SHORT, True, True), (0, True, True)),
+        *((SHORT, False, True), (SHORT, True, True)),
+        *([(0, True, True)] if fold_numbers else []),
     ):
         least = [
             max(head, _longest_piece(column, at_seams=at_seams) if _folds(column, body, kept) else body)

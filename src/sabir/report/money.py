@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sabir.catalog import did_you_mean
 from sabir.errors import InputError
 from sabir.report.costs import COMPONENTS
-from sabir.report.tables import Document, Table
+from sabir.report.tables import Document, Table, csv_of
 from sabir.report.words import counted, duration, hours, money, percent
 
 CostRow = Mapping[str, Any]
@@ -30,19 +29,18 @@ _WORK = {
     ("combined", "evaluate"): "  evaluate combined",
     ("continued", "train"): "train: combined, continued",
     ("continued", "evaluate"): "  evaluate continued",
+    ("beside", "train"): "beside: train rivals",
+    ("beside", "merge"): "  beside: merge",
+    ("beside", "search"): "  beside: choose",
+    ("beside", "evaluate"): "  beside: evaluate",
 }
 _PREDICTED = "~ not trained this time: predicted from measured tokens per second."
 
 
 def csv_text(rows: Iterable[CostRow]) -> str:
-    """Cost rows as CSV: one header, a line a row; what is unknown is empty, truths are true and false."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FIELDS)
-    for row in rows:
-        values = (row.get(field) for field in FIELDS)
-        writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in values])
-    return text.getvalue()
+    """Cost rows as CSV; those of several tasks say which."""
+    rows = list(rows)
+    return csv_of(rows, (*FIELDS, *(["task"] if any("task" in row for row in rows) else [])))
 
 
 # --- which runs ------------------------------------------------------------------------------------------
@@ -228,11 +226,7 @@ def savings(document: Document, since: str | None = None) -> Table | None:
     """
     rows: list[tuple[str, ...]] = []
     spent = saved = usd = 0.0
-    updates = [
-        (number, group)
-        for number, group in _since(document["costs"], since)
-        if group[0]["phase"] in ("update", "add") and group[-1]["complete"]
-    ]
+    updates = _updates(document["costs"], since)
     priced = any(row["usd"] is not None for _, group in updates for row in group)
     known = [_has_baseline(group) for _, group in updates]
     for (number, group), is_known in zip(updates, known, strict=True):
@@ -268,6 +262,35 @@ def savings(document: Document, since: str | None = None) -> Table | None:
     if priced:
         columns += ["saved USD", "USD so far"]
     return Table("Saved against retraining everything", tuple(columns), tuple(rows), tuple(notes))
+
+
+def _updates(costs: Sequence[CostRow], since: str | None) -> list[tuple[int | None, list[CostRow]]]:
+    """The finished updates and additions of languages."""
+    return [
+        (number, group)
+        for number, group in _since(costs, since)
+        if group[0]["phase"] in ("update", "add") and group[-1]["complete"]
+    ]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What merging saved in so many updates against retraining everything; negative: it took more.
+
+    `device_s` of all of them together, `share` of what retraining would have taken.
+    """
+
+    updates: int
+    device_s: float
+    share: float
+
+
+def saved_so_far(costs: Sequence[CostRow]) -> Saved | None:
+    """What the updates saved of which it is known what retraining would have taken; None: there is none."""
+    known = [group for _, group in _updates(costs, None) if _has_baseline(group)]
+    theirs = sum(_paid(group, "combined") for group in known)
+    ours = sum(_paid(group, "merged") for group in known)
+    return Saved(len(known), theirs - ours, (theirs - ours) / theirs) if theirs else None
 
 
 def _gain(saved: float, share: float, usd: float | None) -> str:

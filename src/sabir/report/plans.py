@@ -11,6 +11,8 @@ from sabir.report.words import count, counted, duration, in_words, listed, mib, 
 
 _FAMILIES = {
     "data": "rows of",
+    "stress": "other test sets",
+    "translated": "translations",
     "adapter": "adapters",
     "adopted": "adapters",
     "merged": "merges",
@@ -34,6 +36,7 @@ _ROUTES = {
     "merged": "one adapter a language, merged",
     "combined": "retraining everything",
     "continued": "training the combined adapter on",
+    "beside": "what is measured beside (rivals, other trainings and test sets)",
 }
 _PHASES = {"setup": "All of it from nothing", "update": "This update", "add": "This addition"}
 _SHA256 = 64

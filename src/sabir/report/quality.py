@@ -5,72 +5,243 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sabir.report.baseline import COMBINED
+from sabir.report.models import in_one_row, in_table, of_language, training_of
 from sabir.report.tables import Document, Table
-from sabir.report.words import difference, listed, metric_name, p_value, percent, score, signed, with_interval
+from sabir.report.verdicts import MACRO, conclusion, pairs, verdicts
+from sabir.report.words import (
+    difference,
+    listed,
+    metric_name,
+    number_range,
+    p_value,
+    percent,
+    score,
+    with_interval,
+)
 
-BASELINES = {
-    "adapter/combined": "the combined adapter",
-    "adapter/continued": "the combined adapter, continued",
+BEST, TIED = "*", "="
+MANY = 12  # languages beyond which the summary stands before them
+MOST_MODELS = 6  # by name in one note
+_ANSWERS = {
+    "empty": "Empty answers",
+    "cut": "Answers cut at the length limit",
+    "unread": "Answers that are none of the options",
 }
+
+Row = Mapping[str, Any]
+Scores = Mapping[tuple[str, str], Row]  # by model and language
+Column = tuple[str, list[str]]  # its head, and a cell a model
 
 
 def quality(document: Document, metric: str | None = None) -> Table | None:
-    """One row a model, one column a language, on the test rows; None before anything was scored."""
+    """One row a model, one column a language, on the test rows; None before anything was scored.
+
+    Then the mean over languages, the worst language, and the mean's difference to the combined adapter with its
+    verdict, as far as they are known. `*` marks the best of a column, `=` those not significantly worse.
+    """
     metric = metric or document["metric"]
-    scores = {
-        (row["model"], row["language"]): row
-        for row in document["scores"]
-        if row["split"] == "test" and row["metric"] == metric
-    }
-    if not scores:
-        return None
+    scores = on_split(document, "test", metric)
     languages = [language for language in document["languages"] if any(key[1] == language for key in scores)]
-    models = list(dict.fromkeys(model for model, _ in scores))
-    own = {model for model in models if model.startswith("adapter/") and model not in BASELINES}
-    rows: list[tuple[str, list[float | None], str]] = []
-    for model in models:
-        if model in own:
-            continue
-        values = [_value(scores.get((model, language))) for language in languages]
-        rows.append((_model_name(model, document), values, with_interval(scores.get((model, "macro")))))
-    if own:
-        values = [_value(scores.get((f"adapter/{language}", language))) for language in languages]
-        scored = [value for value in values if value is not None]
-        mean = score(sum(scored) / len(scored)) if len(scored) == len(values) else ""
-        rows.insert(1, ("each language's own adapter", values, mean))
-    cells = tuple((name, *map(score, values), mean) for name, values, mean in rows)
-    strong = set()
-    for column in range(len(languages)):
-        known = [values[column] for _, values, _ in rows if values[column] is not None]
-        for number, (_, values, _) in enumerate(rows):
-            if known and values[column] == max(known):  # type: ignore[type-var]
-                strong.add((number, column + 1))
-    n = max(row["n"] for key, row in scores.items() if key[1] != "macro")
-    level = next(iter(scores.values()))["level"]
+    if not languages:
+        return None
+    models = in_one_row(model for model, _ in scores)
+    marks = _marks(document, metric, scores, models, languages)
+    of_languages = _of_languages(scores, models, languages, marks)
+    summary = [*_summary(scores, models, languages, marks), *_against_combined(document, metric, models)]
+    columns = [*of_languages, *summary] if len(languages) <= MANY else [*summary, *of_languages]
+    names = [in_table(model) + ("  <- selected" if model == document["selected"] else "") for model in models]
+    heads = ["model", *(head for head, _ in columns)]
+    strong = {
+        (row, column)
+        for column, (_, cells) in enumerate(columns, 1)
+        for row, cell in enumerate(cells)
+        if _is_marked(cell, BEST)
+    }
+    n = number_range(row["n"] for (_, language), row in scores.items() if language != MACRO)
+    concluded = conclusion(document, metric)
     return Table(
-        title=f"Quality: {metric_name(metric)}, up to {n} test rows a language (bold: best of its column)",
-        columns=("model", *languages, f"mean [{100 * level:g} % interval]"),
-        rows=cells,
-        notes=(*verdicts(document), *choices(document), *document.get("notes", ())),
+        title=f"Quality: {metric_name(metric)}, {n} test rows a language",
+        columns=tuple(heads),
+        rows=tuple(zip(names, *(cells for _, cells in columns), strict=True)),
+        notes=(
+            *([concluded] if concluded else []),
+            *verdicts(document, metric),
+            _legend(document, metric),
+            *_trainings(document),
+            *_left_out(scores, models, languages),
+            *choices(document),
+            *document.get("notes", ()),
+        ),
         strong=frozenset(strong),
     )
 
 
-def verdicts(document: Document) -> list[str]:
-    """What the comparisons of the selected merge allow to say, a sentence each."""
-    selected = document["selected"]
-    sentences = []
-    for row in document["comparisons"]:
-        if row["a"] != selected or row["language"] != "macro":
-            continue
-        known = {"base": "the bare base model", **BASELINES}
-        other = known.get(row["b"], "each language's own adapter")
-        found = _VERDICTS[row["verdict"]].format(row["margin"])
+def on_split(document: Document, split: str, metric: str) -> dict[tuple[str, str], Row]:
+    """The scores of a split by model and language, without those of single trainings that have a mean."""
+    found = {
+        (row["model"], row["language"]): row
+        for row in document["scores"]
+        if row["split"] == split and row["metric"] == metric
+    }
+    return {
+        (model, language): row
+        for (model, language), row in found.items()
+        if training_of(model)[1] is None or (training_of(model)[0], language) not in found
+    }
+
+
+def scored(scores: Scores, model: str, language: str) -> float | None:
+    """A model's score on a language, of the own adapters that language's; None where there is none."""
+    row = scores.get((of_language(model, language), language))
+    return None if row is None else row["value"]
+
+
+def mean_of(scores: Scores, model: str, languages: Sequence[str]) -> Row | None:
+    """The row of a model's mean over languages; without one, the plain mean where all of them are scored."""
+    if (row := scores.get((model, MACRO))) is not None:
+        return row
+    values = [scored(scores, model, language) for language in languages]
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return {"value": sum(known) / len(known), "low": None, "high": None}
+
+
+def _of_languages(
+    scores: Scores, models: Sequence[str], languages: Sequence[str], marks: Mapping[tuple[str, str], str]
+) -> list[Column]:
+    return [
+        (
+            language,
+            [score(scored(scores, model, language)) + marks.get((model, language), "") for model in models],
+        )
+        for language in languages
+    ]
+
+
+def _summary(
+    scores: Scores, models: Sequence[str], languages: Sequence[str], marks: Mapping[tuple[str, str], str]
+) -> list[Column]:
+    """The mean over languages with its interval, and the worst language where there are several."""
+    level = next(iter(scores.values()))["level"]
+    means = [
+        with_interval(mean_of(scores, model, languages), marks.get((model, MACRO), "")) for model in models
+    ]
+    columns = [(f"mean [{100 * level:g} % interval]", means)]
+    if len(languages) > 1:
+        columns.append(("worst", [_worst(scores, model, languages) for model in models]))
+    return columns
+
+
+def _worst(scores: Scores, model: str, languages: Sequence[str]) -> str:
+    values = {language: scored(scores, model, language) for language in languages}
+    known = {language: value for language, value in values.items() if value is not None}
+    if not known:
+        return ""
+    language = min(known, key=lambda each: known[each])
+    return f"{language} {score(known[language])}"
+
+
+def _against_combined(document: Document, metric: str, models: Sequence[str]) -> list[Column]:
+    """The mean's difference to the combined adapter and its verdict; no columns where nothing was held against it."""
+    found = {pair.a: pair.mean for pair in pairs(document, metric) if pair.b == COMBINED}
+    rows = [found.get(model) for model in models]
+    if not any(rows):
+        return []
+    return [
+        ("against combined", [difference(row) if row else "" for row in rows]),
+        ("verdict", [row["verdict"] if row else "" for row in rows]),
+    ]
+
+
+def _marks(
+    document: Document, metric: str, scores: Scores, models: Sequence[str], languages: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """`BEST` and `TIED` by model and language; without standings the largest of a column, and no ties."""
+    found: dict[tuple[str, str], str] = {}
+    standings = {row["language"]: row for row in document.get("standings", ()) if row["metric"] == metric}
+    for language in (*languages, MACRO):
+        values = {
+            model: value
+            for model in models
+            if (value := _value(scores, model, language, languages)) is not None
+        }
+        if language in standings:
+            found |= {(model, language): TIED for model in in_one_row(standings[language]["tied"])}
+            best = in_one_row([standings[language]["best"]])
+        else:
+            best = [model for model, value in values.items() if value == max(values.values())]
+        found |= {(model, language): BEST for model in best}
+    return found
+
+
+def _value(scores: Scores, model: str, language: str, languages: Sequence[str]) -> float | None:
+    if language != MACRO:
+        return scored(scores, model, language)
+    row = mean_of(scores, model, languages)
+    return None if row is None else row["value"]
+
+
+def _is_marked(cell: str, mark: str) -> bool:
+    return cell.partition(" ")[0].endswith(mark)
+
+
+# --- notes -----------------------------------------------------------------------------------------------
+
+
+def _legend(document: Document, metric: str) -> str:
+    if any(row["metric"] == metric for row in document.get("standings", ())):
+        return f"{BEST} the best of its column, {TIED} not significantly worse than it."
+    return f"{BEST} the largest of its column; whether others are worse was not tested."
+
+
+def _trainings(document: Document) -> list[str]:
+    count = document.get("seeds") or 1
+    if count < 2:
+        return []
+    return [f"Each number is the mean of {count} trainings; the intervals hold trainings and rows."]
+
+
+def _left_out(scores: Scores, models: Sequence[str], languages: Sequence[str]) -> list[str]:
+    """What was not scored, and what is wrong with answers, where it is not nothing: a sentence each."""
+    shares: dict[str, dict[str, dict[str, float]]] = {}  # by what, model and language
+    grouped = []
+    for model in models:
+        for language in languages:
+            row = scores.get((of_language(model, language), language))
+            if row is None:
+                continue
+            rows = row["n"] + row["unscored"] + (row.get("undefined") or 0)
+            answers = row.get("answers") or {}
+            counts = {
+                "Unscored": (row["unscored"], rows),
+                **{
+                    words: (answers.get(key) or 0, answers.get("rows", rows))
+                    for key, words in _ANSWERS.items()
+                },
+            }
+            for words, (count, of) in counts.items():
+                if count:
+                    shares.setdefault(words, {}).setdefault(model, {})[language] = count / of
+            if (row.get("groups") or row["n"]) < row["n"]:
+                grouped.append((language, row["n"], row["groups"]))
+    sentences = [
+        f"{words}: {listed([_shares(model, found) for model, found in by_model.items()], MOST_MODELS, '; ')}."
+        for words in ("Unscored", *_ANSWERS.values())
+        if (by_model := shares.get(words))
+    ]
+    if sources := [f"{language} {n} of {groups}" for language, n, groups in dict.fromkeys(grouped)]:
         sentences.append(
-            f"{selected} against {other}: {signed(row['difference'])} on average "
-            f"[{signed(row['low'])}, {signed(row['high'])}], so {found}."
+            f"Rows that share a source count as one there: {listed(sources, MOST_MODELS)} sources."
         )
     return sentences
+
+
+def _shares(model: str, by_language: Mapping[str, float]) -> str:
+    """ "bare base model 40.0 % of ja, 2.0 % of de and 3 more": the languages where it is most."""
+    most = sorted(by_language, key=lambda language: -by_language[language])
+    return f"{in_table(model)} {listed([f'{percent(by_language[one])} of {one}' for one in most], 3)}"
 
 
 def choices(document: Document) -> list[str]:
@@ -89,16 +260,12 @@ def choices(document: Document) -> list[str]:
     return sentences
 
 
-_VERDICTS = {
-    "better": "it is better",
-    "not worse": "it is not worse by more than {:g}",
-    "worse": "it is worse",
-    "undecided": "these rows cannot decide whether it is worse by {:g}",
-}
+# --- every score, every comparison -----------------------------------------------------------------------
 
 
 def compared(document: Document) -> Table:
     """The comparisons of a document, a row a language: differences with their intervals, and what follows."""
+    found = document["comparisons"]
     rows = tuple(
         (
             row["a"],
@@ -107,18 +274,45 @@ def compared(document: Document) -> Table:
             difference(row),
             p_value(row["p"]),
             row["verdict"],
+            "?" if row.get("detectable") is None else score(row["detectable"]),
         )
-        for row in document["comparisons"]
+        for row in found
     )
-    margins = {row["margin"] for row in document["comparisons"]}
-    notes = [f"Not worse: not worse by more than {margin:g} (gate.max_drop)." for margin in margins]
+    notes = [
+        f"Not worse: not worse by more than {margin:g} (gate.max_drop)."
+        for margin in dict.fromkeys(row["margin"] for row in found)
+    ]
     notes.append("The p-values of one pair are corrected over its languages (Holm).")
+    notes.append(
+        "The last column: the smallest true difference that these rows would show in four of five cases."
+    )
+    refused: dict[str, list[str]] = {}
+    for row in found:
+        if row.get("why"):
+            refused.setdefault(f"{row['a']} against {row['b']}: {row['why']}", []).append(row["language"])
+    notes += [f"{listed(languages, 8)}: {why}" for why, languages in refused.items()]
     title = f"Differences in {metric_name(document['metric'])} on test rows, paired by row"
-    return Table(title, ("a", "b", "language", "a - b", "p", "verdict"), rows, tuple(notes))
+    heads = ("a", "b", "language", "a - b", "p", "verdict", "would show")
+    return Table(title, heads, rows, tuple(notes))
 
 
-def matrix(document: Document, split: str = "test") -> Table:
-    """Every score there is: each model on each language, every metric, with its interval."""
+def matrix(document: Document, split: str = "test", *, signatures: bool = False) -> Table:
+    """Every score there is: each model on each language, every metric, with its interval.
+
+    Columns that would say the same in every row (sources, undefined rows, seeds) are left out.
+    Args:
+        signatures: with what each score stands on (metric, words, labels, versions), in a last column.
+    """
+    found = [row for row in document["scores"] if row["split"] == split]
+    optional: dict[str, list[str]] = {}
+    if any(row.get("groups") not in (None, row["n"]) for row in found):
+        optional["sources"] = ["" if row.get("groups") is None else str(row["groups"]) for row in found]
+    if any(row.get("undefined") for row in found):
+        optional["undefined"] = [str(row.get("undefined") or 0) for row in found]
+    if len({row.get("seed") for row in found}) > 1:
+        optional["seed"] = ["mean" if row.get("seed") is None else str(row["seed"]) for row in found]
+    if signatures:
+        optional["signature"] = [row.get("signature") or "" for row in found]
     rows = tuple(
         (
             row["model"],
@@ -127,11 +321,12 @@ def matrix(document: Document, split: str = "test") -> Table:
             with_interval(row),
             str(row["n"]),
             str(row["unscored"]),
+            *(cells[at] for cells in optional.values()),
         )
-        for row in document["scores"]
-        if row["split"] == split
+        for at, row in enumerate(found)
     )
-    return Table(f"Scores on {split} rows", ("model", "language", "metric", "score", "n", "unscored"), rows)
+    heads = ("model", "language", "metric", "score", "n", "unscored", *optional)
+    return Table(f"Scores on {split} rows", heads, rows)
 
 
 # --- what a new release changed --------------------------------------------------------------------------
@@ -205,17 +400,3 @@ def _moves(changes: Sequence[Mapping[str, Any]], level: float) -> list[str]:
         "true drop that these rows would show in four of five cases."
     )
     return sentences
-
-
-def _value(row: Mapping[str, Any] | None) -> float | None:
-    return None if row is None else row["value"]
-
-
-def _model_name(model: str, document: Document) -> str:
-    if model == document["selected"]:
-        return f"{model}  <- selected"
-    return {
-        "base": "bare base model",
-        "adapter/combined": "combined: one adapter on all data",
-        "adapter/continued": "combined, continued on new rows",
-    }.get(model, model)

@@ -78,7 +78,7 @@ def score(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    return "?" if value is None else f"{value:+.3f}"
+    return "?" if value is None else f"{value:+z.3f}"
 
 
 def difference(row: Mapping[str, Any]) -> str:
@@ -93,10 +93,21 @@ def p_value(p: float | None) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
-def with_interval(row: Mapping[str, Any] | None) -> str:
+def with_interval(row: Mapping[str, Any] | None, mark: str = "") -> str:
+    """A score with its interval where there is one, and a mark after the score."""
     if row is None or row["value"] is None:
         return ""
-    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    found = f"{row['value']:.3f}{mark}"
+    if row["low"] is None or row["high"] is None:
+        return found
+    return f"{found} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def number_range(numbers: Iterable[int]) -> str:
+    """ "500", "94 to 500"."""
+    found = set(numbers)
+    least, most = min(found), max(found)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def metric_name(metric: str) -> str:

@@ -84,14 +84,14 @@ class _Judged:
         floor = self.settings["floor"]
         for row in self._rows(a, b):
             language = row["language"]
-            named = b if language == MACRO else b.replace("<language>", language)
+            first, named = (name if language == MACRO else name.replace("<language>", language) for name in (a, b))
             why = None
             on_par = row["verdict"] == "not worse" and floor not in (None, a, b)
             if on_par and self.verdicts(b, floor)[language] != "better":
                 row["verdict"] = "undecided"
                 who = "the own adapters are" if named == OWN else f"{named} is"
                 why = f"{who} not better than the bare base here, and two models at chance are not on par"
-            yield {"a": a, "b": named, **row, "why": why}
+            yield {"a": first, "b": named, **row, "why": why}
 
     def _verdicts(self, a: str, b: str) -> dict[str, str]:
         return {row["language"]: row["verdict"] for row in self._rows(a, b)}
