@@ -81,7 +81,7 @@ def _rare_labels(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if on_test and (rare := tuple(record["result"]["rare_labels"])):
             by_labels.setdefault(rare, []).append(name.split("/")[2])
     return [
-        f"{', '.join(languages)}: fewer than 5 test rows of {', '.join(rare)}, so intervals of macro scores are too narrow."
+        f"{', '.join(languages)}: fewer than 5 test rows of {', '.join(rare)}; macro scores' intervals are too narrow."
         for rare, languages in by_labels.items()
     ]
 
