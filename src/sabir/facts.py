@@ -21,14 +21,17 @@ from sabir.lineage import Ancestor, ancestor
 from sabir.lock import NAME as LOCK
 from sabir.lock import Hold, Line, Lock, PinnedBase
 from sabir.lora.files import CONFIG, WEIGHTS, open_adapter
+from sabir.own_code import is_own
 from sabir.tasks import Task, make_task
 from sabir.work import bases
 from sabir.work.copies import holding
+from sabir.work.hub import HubData, asked_as, pinned
+from sabir.work.own import own_identity
 from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
 REMEMBERED = 200  # files, and sources, of the other configs that share a store
-RENDERING = 5  # raise it when rows are rendered differently: remembered summaries are then read anew
+RENDERING = 6  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Facts:
     adapter is to be a continuation, and of what; `holds` those whose adapter is an earlier one, for as long as
     their rows are the same; `lost_holds` why one cannot be kept any more, a sentence each; `incumbent` is the
     digest of the model in use before sabir. `unseen` has the test rows of languages without an adapter, whose
-    sources stand among the others. `task` is as all languages have it, `tasks` as each one has it.
+    sources stand among the others. `task` is as all languages have it, `tasks` as each one has it. `encoder` is
+    that of BERTScore, with `encoder_folder` as for the base; `translator` the identity of the rival's translator,
+    and `translator_place` its folder or name.
     """
 
     task: Task
@@ -56,6 +61,10 @@ class Facts:
     incumbent: str | None = None
     unseen: Mapping[str, Summary] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    encoder: PinnedBase | None = None
+    encoder_folder: Path | None = None
+    translator: str | None = None
+    translator_place: str | None = None
 
     def made_from(self, language: str) -> str:
         """Digest of what a language's adapter comes from: its training rows, or the adapter it brings."""
@@ -74,7 +83,7 @@ def gather(
         store: where adapters to go on from would be; only read.
     """
     errors: list[InputError] = []
-    new: dict[str, dict[str, Any]] = {"rows": {}, "files": {}, "adapters": {}, "lineage": {}}
+    new: dict[str, dict[str, Any]] = {"rows": {}, "files": {}, "adapters": {}, "lineage": {}, "hub": {}}
     task = make_task(config.task.name, config.task.settings, code=config.task.code)
     sources: dict[str, Source] = {}
     rows: dict[str, Summary] = {}
@@ -82,8 +91,9 @@ def gather(
     for language in config.languages.values():
         try:
             forgotten = tuple(locked.forgotten.get(language.language, ()))
-            source = sources[language.language] = replace(_source(language), forgotten=forgotten)
-            stats = _stats(source.paths)  # before the rows are read: a later edit is seen the next time
+            source = replace(_source(language, memory, new), forgotten=forgotten)
+            sources[language.language] = source
+            stats = _row_stats(source)  # before the rows are read: a later edit is seen the next time
             key, summary = _summary(source, stats, config.task, memory.get("rows", {}))
             rows[language.language] = summary
             new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
@@ -95,8 +105,8 @@ def gather(
     tasks = {language: _task(config.task, language) for language in config.languages}
     for language in config.rivals.unseen.values():
         try:
-            source = sources[language.language] = _source(language, needed=("test",))
-            stats = _stats(source.paths)
+            source = sources[language.language] = _source(language, memory, new, needed=("test",))
+            stats = _row_stats(source)
             key, summary = _summary(source, stats, config.task, memory.get("rows", {}), only_test=True)
             unseen[language.language] = summary
             new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
@@ -104,13 +114,25 @@ def gather(
             errors.extend(error.problems())  # type: ignore[arg-type]
     incumbent = None
     try:
-        base, folder = _base(config, locked.bases.get(config.base), memory, new, with_base)
+        base, folder = _model(config.base, config.folder, "base", locked, memory, new, with_base)
         incumbent = _incumbent(config.gate.incumbent, memory, new)
     except InputError as error:
         errors.append(error)
+    encoder, translator = _beside(config, locked, memory, new, with_base, errors)
     raise_all(errors)
     facts = Facts(
-        task, base, folder, sources, rows, adapters, {}, incumbent=incumbent, unseen=unseen, tasks=tasks
+        task,
+        base,
+        folder,
+        sources,
+        rows,
+        adapters,
+        {},
+        incumbent=incumbent,
+        unseen=unseen,
+        tasks=tasks,
+        **encoder,
+        **translator,
     )
     holds, lost = _holds(facts, locked, store)
     facts = replace(facts, holds=holds, lost_holds=lost)
@@ -174,28 +196,54 @@ def _together(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _source(language: LanguageConfig, *, needed: Sequence[str] = ("train", "test")) -> Source:
-    if language.file is not None:
-        return Source(language.language, file=language.file, fields=language.fields)
-    if language.folder is not None:
-        files = split_files(language.folder)
-        where = f"data.{language.language}"
-        for split in needed:
-            if split not in files:
-                raise InputError(
-                    where,
-                    f"{language.folder} has no {split} file.",
-                    f"Add {split}.jsonl, {split}.csv or {split}.tsv.",
-                )
+def _source(
+    language: LanguageConfig,
+    memory: Mapping[str, Any],
+    new: Mapping[str, dict[str, Any]],
+    *,
+    needed: Sequence[str] = ("train", "test"),
+) -> Source:
+    """Where a language's rows lie, a data set of the hub at one commit. Raises InputError where something is
+    missing that reading them needs."""
+    if language.hub is not None:
+        source = Source(
+            language.language, hub=_pinned(language.hub, memory, new["hub"]), fields=language.fields
+        )
+    elif language.file is not None:
+        source = Source(language.language, file=language.file, fields=language.fields)
     else:
         given = {"train": language.train, "valid": language.valid, "test": language.test}
         files = {split: path for split, path in given.items() if path is not None}
-    return Source(language.language, files=files, fields=language.fields)
+        if language.folder is not None:
+            files = _split_files(language, language.folder, needed)
+        source = Source(language.language, files=files, fields=language.fields)
+    source.check_installed()
+    return source
+
+
+def _pinned(data: HubData, memory: Mapping[str, Any], new: dict[str, str]) -> HubData:
+    """A data set at one commit; the hub is asked once for all languages of it."""
+    if data.is_pinned:
+        return data
+    name = asked_as(data)
+    if name not in new:
+        new[name] = str(pinned(data, memory.get("hub", {})).revision)
+    return replace(data, revision=new[name])
+
+
+def _split_files(language: LanguageConfig, folder: Path, needed: Sequence[str]) -> dict[str, Path]:
+    """The files of a folder; of a language without an adapter only its test rows, whatever else lies there."""
+    files = split_files(folder)
+    for split in needed:
+        if split not in files:
+            endings = f"{split}.jsonl, {split}.csv, {split}.tsv or {split}.parquet"
+            raise InputError(f"data.{language.language}", f"{folder} has no {split} file.", f"Add {endings}.")
+    return files if "train" in needed else {split: files[split] for split in needed}
 
 
 def _summary(
     source: Source,
-    stats: list[list[int]],
+    stats: list[list[str | int]],
     config: TaskConfig,
     memory: Mapping[str, Any],
     *,
@@ -204,7 +252,9 @@ def _summary(
     told = config.of(source.language)
     identity = [RENDERING, source.to_json(), told["name"], told["settings"]]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=list).encode()).hexdigest()
-    known = memory.get(key)
+    known = (
+        None if is_own(told["name"]) else memory.get(key)
+    )  # code of the user's own may render otherwise now
     if known and known["stats"] == stats:
         return key, Summary.from_json(known["summary"])
     return key, load(source, _task(config, source.language), only_test=only_test)[1]
@@ -213,6 +263,11 @@ def _summary(
 def _task(config: TaskConfig, language: str) -> Task:
     told = config.of(language)
     return make_task(told["name"], told["settings"], code=told["code"])
+
+
+def _row_stats(source: Source) -> list[list[str | int]]:
+    """What tells whether rows may have changed; nothing for a data set at one commit, which does not."""
+    return [[path.name, *stats] for path in source.paths for stats in _stats([path])]
 
 
 def _stats(paths: Iterable[Path]) -> list[list[int]]:
@@ -247,33 +302,72 @@ def _incumbent(
     return digest
 
 
-def _base(
+def _beside(
     config: Config,
-    same: PinnedBase | None,
+    locked: Lock,
+    memory: Mapping[str, Any],
+    new: Mapping[str, dict[str, Any]],
+    with_folder: bool,
+    errors: list[InputError],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of BERTScore's encoder and of the translator, where the config names them."""
+    encoder: dict[str, Any] = {}
+    translator: dict[str, Any] = {}
+    name, asked = config.evaluate.encoder, config.rivals.translate
+    try:
+        if name is not None:
+            pinned, folder = _model(name, config.folder, "evaluate.encoder", locked, memory, new, with_folder)
+            encoder = {"encoder": pinned, "encoder_folder": folder}
+    except InputError as error:
+        errors.append(error)
+    try:
+        if asked is not None and is_own(asked.model):
+            translator = {
+                "translator": own_identity(asked.model, config.code),
+                "translator_place": asked.model,
+            }
+        elif asked is not None:
+            where = "rivals.translate.model"
+            pinned, folder = _model(asked.model, config.folder, where, locked, memory, new, with_folder)
+            place = None if folder is None else str(folder)
+            translator = {"translator": pinned.identity, "translator_place": place}
+    except InputError as error:
+        errors.append(error)
+    return encoder, translator
+
+
+def _model(
+    name: str,
+    beside: Path,
+    where: str,
+    locked: Lock,
     memory: Mapping[str, Any],
     new: Mapping[str, dict[str, Any]],
     with_folder: bool,
 ) -> tuple[PinnedBase, Path | None]:
-    """The base with its identity, held against the same base in the lock."""
-    if bases.is_hub_name(config.base, config.folder):
-        folder: Path | None = None
-        if with_folder:
-            folder, commit = bases.hub_folder(config.base, same.revision if same else None)
-        elif same is not None:
-            return same, None
+    """A model by folder or hub name with its identity, held against the same one in the lock."""
+    same = locked.bases.get(name)
+    try:
+        if bases.is_hub_name(name, beside):
+            folder: Path | None = None
+            if with_folder:
+                folder, commit = bases.hub_folder(name, same.revision if same else None)
+            elif same is not None:
+                return same, None
+            else:
+                commit = bases.hub_commit(name)
+            found = PinnedBase(name, f"commit:{commit}", commit)
         else:
-            commit = bases.hub_commit(config.base)
-        found = PinnedBase(config.base, f"commit:{commit}", commit)
-    else:
-        folder = bases.local_folder(config.base, config.folder)
-        identity, files = bases.digest_of(folder, memory.get("files", {}))
-        new["files"].update(files)
-        found = PinnedBase(config.base, identity, None)
+            folder = bases.local_folder(name, beside)
+            identity, files = bases.digest_of(folder, memory.get("files", {}))
+            new["files"].update(files)
+            found = PinnedBase(name, identity, None)
+    except InputError as error:
+        raise InputError(where, error.message, error.fix) from error
     if same is not None and same.identity != found.identity:
         raise InputError(
-            "base",
-            f"{config.base!r} is not the model that {LOCK} pins "
-            f"({same.identity[:19]}, now {found.identity[:19]}).",
-            f"Restore it; or take it out of bases: in {LOCK} to train everything on the new one.",
+            where,
+            f"{name!r} is not the model that {LOCK} pins ({same.identity[:19]}, now {found.identity[:19]}).",
+            f"Restore it; or take it out of bases: in {LOCK} to go on with the new one.",
         )
     return found, folder

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 from sabir.settings import Filled, Range, Reader, Text, shown
 from sabir.strict_yaml import KeyPath
+from sabir.work.hub import HubData
+from sabir.work.sources import SUFFIXES
 
-DATA_SUFFIXES = (".jsonl", ".csv", ".tsv")
+DATA_SUFFIXES = SUFFIXES
 LANGUAGE_FORM = "Write one line per language, such as `de: data/de`."
 
 
@@ -73,7 +75,7 @@ def read_update(
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """One language: where its rows are (a folder, one file, or one file per split), or its own adapter."""
+    """One language: where its rows are (a folder, one file, one file per split, a data set), or its own adapter."""
 
     language: str
     folder: Path | None = None
@@ -81,6 +83,7 @@ class LanguageConfig:
     train: Path | None = None
     valid: Path | None = None
     test: Path | None = None
+    hub: HubData | None = None
     adapter: Path | None = None  # a PEFT folder; then only valid and test are given
     fields: Mapping[str, str] = field(default_factory=dict)  # ours -> theirs, {"input": "text"}
     lora: LoraConfig = LoraConfig()  # the common settings with this language's own
@@ -89,6 +92,8 @@ class LanguageConfig:
 
 _FIELDS = ("input", "output", "id", "instruction", "domain", "choices", "group")
 _SPLITS = ("train", "valid", "test")
+_HUB = ("hub", "subset", "revision")
+_DATA_SET = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _TAG = re.compile(
     r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?"  # language, script, region
     r"(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*(-x(-[a-z0-9]{1,8})+)?"  # variants, private use
@@ -124,16 +129,22 @@ def read_unseen(
             form = _form_of(reader, at, inside, folder)
             inside = {"test" if form == "file" else "folder": inside} if form else None
         if not isinstance(inside, dict):
-            if inside is None or not isinstance(inside, str):
+            if not isinstance(written[code], str):
                 reader.wrong(at, "names no data.", "Write a folder with a test file, or a file.")
             continue
-        reader.refuse_unknown(inside, ("folder", "test", "fields"), at, "a language without an adapter")
-        if ("folder" in inside) == ("test" in inside):
-            reader.wrong(at, "needs either folder: or test:.", "Write a folder with a test file, or a file.")
+        known = ("folder", "test", *_HUB, "fields")
+        reader.refuse_unknown(inside, known, at, "a language without an adapter")
+        forms = [name for name in ("hub", "folder", "test") if name in inside]
+        if forms not in (["hub"], ["hub", "test"], ["folder"], ["test"]):
+            fix = "Write a folder with a test file, a file, or a data set."
+            reader.wrong(at, "needs one of folder:, test: and hub:.", fix)
+            continue
+        hub = _hub(reader, inside, at, folder, ("test",))
         found[code] = LanguageConfig(
             code,
             folder=_place(reader, inside, "folder", at, folder) if "folder" in inside else None,
-            test=_place(reader, inside, "test", at, folder) if "test" in inside else None,
+            test=_place(reader, inside, "test", at, folder) if forms == ["test"] else None,
+            hub=hub,
             fields=_field_names(reader, inside, at),
         )
     return found
@@ -176,20 +187,15 @@ def _language(
     if not isinstance(written, dict):
         return replace(common, language=code)
     given = written
-    if "hub" in given:
-        reader.wrong((*path, "hub"), "data sets of the hub are not read.", f"Download it as {_suffixes()}.")
-    known = ("folder", "file", *_SPLITS, "adapter", "fields", "lora", "update")
-    reader.refuse_unknown([key for key in given if key != "hub"], known, path, "a language")
-    places = {
-        name: _place(reader, given, name, path, folder)
-        for name in ("folder", "file", *_SPLITS, "adapter")
-        if name in given
-    }
-    if "hub" not in given:
-        _check_combination(reader, path, given)
+    known = ("folder", "file", *_SPLITS, *_HUB, "adapter", "fields", "lora", "update")
+    reader.refuse_unknown(given, known, path, "a language")
+    named = ("folder", "file", "adapter") if "hub" in given else ("folder", "file", *_SPLITS, "adapter")
+    places = {name: _place(reader, given, name, path, folder) for name in named if name in given}
+    _check_combination(reader, path, given)
     return LanguageConfig(
         code,
         **places,
+        hub=_hub(reader, given, path, folder, _SPLITS[1:] if "adapter" in given else _SPLITS),
         fields=_field_names(reader, given, path),
         lora=reader.section(common.lora, given, (*path, "lora")),
         update=read_update(reader, common.update, given, (*path, "update")),
@@ -198,7 +204,7 @@ def _language(
 
 def _form_of(reader: Reader, path: KeyPath, written: str, folder: Path) -> str | None:
     """Whether a bare text names a folder or a file; None, and an error kept, when it is neither."""
-    if Path(written).suffix in (*DATA_SUFFIXES, ".parquet", ".json"):
+    if Path(written).suffix in (*DATA_SUFFIXES, ".json"):
         return "file"
     if os.path.isdir(resolved(folder, written)):
         return "folder"
@@ -224,8 +230,6 @@ def _place(reader: Reader, given: Mapping[str, Any], name: str, path: KeyPath, f
             reader.wrong(path, f"there is no folder {shown(written)}.", f"Looked for {place}.")
         elif name == "adapter" and not os.path.isfile(place / "adapter_config.json"):
             reader.wrong(path, f"{shown(written)} is no PEFT adapter.", "It has no adapter_config.json.")
-    elif suffix == ".parquet":
-        reader.wrong(path, f"{shown(written)}: parquet is not read.", f"Convert it to {_suffixes()}.")
     elif suffix not in DATA_SUFFIXES:
         fix = "With one JSON object to a line it is .jsonl: rename it." if suffix == ".json" else ""
         reader.wrong(path, f"{shown(written)} does not end in {_suffixes()}.", fix)
@@ -235,14 +239,23 @@ def _place(reader: Reader, given: Mapping[str, Any], name: str, path: KeyPath, f
 
 
 def _check_combination(reader: Reader, path: KeyPath, given: Mapping[str, Any]) -> None:
-    """One form per language: a folder, or a file, or its splits, or an adapter with valid and test."""
+    """One form per language: a folder, a file, its splits, a data set, or an adapter with valid and test."""
     splits = [name for name in _SPLITS if name in given]
+    if "hub" not in given:
+        for name in ("subset", "revision"):
+            if name in given:
+                reader.wrong((*path, name), "it goes with hub: only.", "Name the data set, or take it out.")
     if "adapter" in given:
         for name in ("folder", "file", "train", "lora", "update"):
             if name in given:
                 fix = "Nothing is trained here: give valid: and test: files only."
                 reader.wrong((*path, name), "it does not go with adapter:.", fix)
-        needed = ("valid", "test")
+        needed = () if "hub" in given else ("valid", "test")
+    elif "hub" in given:
+        for name in ("folder", "file"):
+            if name in given:
+                reader.wrong((*path, name), "it does not go with hub:.", "Keep one of the two.")
+        return
     elif "folder" in given or "file" in given:
         one = "folder" if "folder" in given else "file"
         for name in (["file"] if one == "folder" and "file" in given else []) + splits:
@@ -251,12 +264,46 @@ def _check_combination(reader: Reader, path: KeyPath, given: Mapping[str, Any]) 
     elif splits:
         needed = ("train", "test")  # without valid, a tenth of train becomes it
     else:
-        reader.wrong(path, "no data is named.", "Write folder:, file:, or train:, valid: and test:.")
+        reader.wrong(path, "no data is named.", "Write folder:, file:, hub:, or train:, valid: and test:.")
         return
     for name in needed:
         if name not in given:
             fix = {"valid": "Merges are selected on it.", "test": "Results are reported on it."}.get(name, "")
             reader.wrong((*path, name), "it is missing.", fix or "Name the training rows, or an adapter:.")
+
+
+def _hub(
+    reader: Reader, given: Mapping[str, Any], path: KeyPath, folder: Path, only: tuple[str, ...]
+) -> HubData | None:
+    """The data set of a language: of the hub, or a folder in the form of one.
+
+    Args:
+        only: the splits that are read; train:, valid: and test: are the data set's names for them.
+    """
+    if "hub" not in given:
+        return None
+    hints: dict[str, Any] = dict.fromkeys((*_HUB, *only), Text)
+    read = reader.settings({key: given[key] for key in hints if key in given}, hints, path, "a data set")
+    name = read.get("hub")
+    if name is None:
+        return None
+    place = resolved(folder, name)
+    splits = {split: read[split] for split in only if split in read}
+    for split, theirs in splits.items():
+        other = next(one for one in splits if splits[one] == theirs)
+        if other != split:
+            fix = "Judge and select on rows of their own; without valid: a tenth of train is taken."
+            reader.wrong((*path, split), f"{theirs!r} is {other} already.", fix)
+    if name.startswith((".", "/", "~")) or os.path.isdir(place):
+        if not os.path.isdir(place):
+            reader.wrong((*path, "hub"), f"there is no folder {shown(name)}.", f"Looked for {place}.")
+        if "revision" in read:
+            reader.wrong((*path, "revision"), "a folder has no revisions.", "Take it out.")
+        name = str(place)
+    elif not _DATA_SET.fullmatch(name):
+        fix = "Expected org/name, with the commit as revision:, or a folder such as ./rows."
+        reader.wrong((*path, "hub"), f"{shown(name)} is no data set.", fix)
+    return HubData(name, read.get("subset"), read.get("revision"), splits, only)
 
 
 def _field_names(reader: Reader, given: Mapping[str, Any], path: KeyPath) -> dict[str, str]:

@@ -30,15 +30,13 @@ def own_function(name: str, code: Path | None, *, where: str) -> Callable[..., A
     if str(code) not in sys.path:
         sys.path.insert(0, str(code))
     try:
-        found = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, ValueError) as error:
-        raise InputError(
-            where, f"{module_name!r} cannot be imported ({error}).", f"Looked in {code}."
-        ) from error
-    except AttributeError as error:
-        raise InputError(
-            where, f"{module_name!r} has no {function_name!r}.", "Name a function of it."
-        ) from error
-    if not callable(found):
+        module = importlib.import_module(module_name)
+    except Exception as error:  # not our code: whatever it raises is the user's to mend
+        found = f"{module_name!r} cannot be imported ({type(error).__name__}: {error})."
+        raise InputError(where, found, f"Looked in {code}.") from error
+    function = getattr(module, function_name, None)
+    if function is None:
+        raise InputError(where, f"{module_name!r} has no {function_name!r}.", "Name a function of it.")
+    if not callable(function):
         raise InputError(where, f"{name!r} is no function.", "Name a function.")
-    return found
+    return function

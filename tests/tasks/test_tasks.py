@@ -71,3 +71,14 @@ def test_metrics_are_the_tasks_own_unless_given():
 def test_every_task_says_what_each_setting_is(entry):
     described = entry.function.__doc__
     assert all(f"{name}:" in described for name in entry.settings)
+
+
+def test_one_label_may_be_the_beginning_of_another():
+    labels = ("good", "good enough", "goo")
+    task = make_task("classification", {"labels": labels})
+    assert task.labels == labels
+    assert [task.target(Row("1", "a", label)) for label in labels] == list(labels)
+
+
+def test_labels_that_differ_in_blanks_inside_or_in_case_are_different():
+    assert make_task("classification", {"labels": ("a b", "a  b", "A b")}).labels == ("a b", "a  b", "A b")

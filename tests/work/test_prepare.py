@@ -10,8 +10,8 @@ import pytest
 
 from sabir.errors import InputError, InputErrors, SabirError
 from sabir.tasks import make_task
-from sabir.work.prepare import Summary, load, prepare, read_examples
-from sabir.work.sources import SHOWN, Forgotten, Source, hash_of
+from sabir.work.prepare import Summary, load, prepare, read_examples, write_examples
+from sabir.work.sources import SHOWN, Forgotten, Source, hash_of, split_files
 
 TASK = make_task("classification", {"labels": ("good", "bad"), "instruction": "Is it good?"})
 
@@ -190,3 +190,117 @@ def test_the_step_refuses_rows_that_changed_since(tmp_path):
     jsonl(given.files["train"], rows(7))
     with pytest.raises(SabirError, match=r"data\.de: the files changed while the run began\. Run again"):
         list(prepare([work(given, tmp_path, planned)]))
+
+
+# --- choices, groups, lists, words of one's own ------------------------------------------------------------
+
+CHOICE = make_task("choice", {})
+
+
+def questions(count, start=0, **more):
+    return [
+        {"question": f"q {i}", "choices": ["yes", "no", "perhaps"], "answer": i % 3, **more}
+        for i in range(start, start + count)
+    ]
+
+
+def asked(folder, **splits):
+    given = {"train": questions(6), "valid": questions(3, 100), "test": questions(3, 200)} | splits
+    return source(folder, **given)
+
+
+def judged_otherwise(change, tmp_path):
+    """Splits whose digest differs once the change is made to every row."""
+    splits = {"train": questions(6), "valid": questions(3, 100), "test": questions(3, 200)}
+    changed = {split: [change(dict(record)) for record in records] for split, records in splits.items()}
+    before = load(asked(tmp_path / "a"), CHOICE)[1].digests
+    after = load(asked(tmp_path / "b", **changed), CHOICE)[1].digests
+    return {split for split in before if before[split] != after[split]}
+
+
+def test_a_row_keeps_its_options_and_its_group(tmp_path):
+    splits, _ = load(asked(tmp_path, test=questions(1, group="doc 7")), CHOICE)
+    [example] = splits["test"]
+    assert (example.options, example.group, example.target) == (("yes", "no", "perhaps"), "doc 7", "yes")
+    write_examples(tmp_path, "test", splits["test"])
+    assert read_examples(tmp_path, "test") == splits["test"]
+
+
+def test_groups_enter_what_is_judged_and_not_what_is_trained(tmp_path):
+    assert judged_otherwise(lambda row: row | {"group": "one"}, tmp_path) == {"valid", "test"}
+
+
+def test_other_options_with_the_same_answer_enter_what_is_judged_and_not_what_is_trained(tmp_path):
+    def other(row):
+        answer = row["choices"][row.pop("answer")]
+        return row | {"choices": ["yes", "no", "perhaps", "never"], "output": answer}
+
+    assert judged_otherwise(other, tmp_path) == {"valid", "test"}
+
+
+def test_listed_options_enter_training_too(tmp_path):
+    letter = make_task("choice", {"answer_with": "letter"})
+    more = [row | {"choices": ["yes", "no", "perhaps", "never"]} for row in questions(6)]
+    one, other = (
+        load(given, letter)[1] for given in (asked(tmp_path / "a"), asked(tmp_path / "b", train=more))
+    )
+    assert one.digests["train"] != other.digests["train"]
+
+
+def test_wrong_choices_are_told_with_their_line(tmp_path):
+    wrong = questions(4)
+    wrong[2]["choices"] = ["yes", "no", "no"]
+    with pytest.raises(InputError, match=r"train\.jsonl, line 3: the choice 'no' is there twice\."):
+        load(asked(tmp_path, train=wrong), CHOICE)
+
+
+def test_phrases_are_rendered_as_one_text(tmp_path):
+    rows = [{"text": "t", "label": ["b", "a"]}]
+    splits, _ = load(source(tmp_path, train=rows, valid=rows, test=rows), make_task("keyphrases", {}))
+    assert splits["test"][0].target == "b; a"
+
+
+# rows of the published sets that hold one choice twice, or a phrase with a semicolon
+TWICE = {
+    "de": [("train.jsonl", 301)],
+    "en": [("train.jsonl", 1458), ("train.jsonl", 2566)],
+    "fr": [("train.jsonl", 88)],
+    "ja": [("test.jsonl", 897)],
+    "zh": [],
+}
+
+
+@pytest.mark.parametrize("language", TWICE)
+def test_the_real_questions_load_but_for_rows_with_a_choice_twice(shared, language):
+    folder = shared / "data" / "commonsense" / "mixed" / language
+    given = Source(language, files=split_files(folder))
+    try:
+        load(given, CHOICE)
+        told = []
+    except InputError as error:
+        told = [str(problem) for problem in error.problems()]
+    assert [sentence.split(": ")[0] for sentence in told] == [
+        f"{folder / name}, line {line}" for name, line in TWICE[language]
+    ]
+    assert all("is there twice." in sentence for sentence in told)
+    ids = {
+        json.loads((folder / name).read_text("utf-8").splitlines()[line - 1])["id"]
+        for name, line in TWICE[language]
+    }
+    without = replace(given, forgotten=tuple(Forgotten(hash_of(name), None) for name in sorted(ids)))
+    splits, summary = load(without, CHOICE)
+    lines = sum(len(path.read_text("utf-8").splitlines()) for path in folder.glob("*.jsonl"))
+    assert sum(summary.rows.values()) == lines - len(ids)
+    assert all(example.target in example.options for examples in splits.values() for example in examples)
+
+
+def test_the_real_keyphrases_load_but_for_one_row(shared):
+    refused = []
+    for folder in sorted((shared / "data" / "keyphrases").glob("*/*")):
+        try:
+            load(Source(folder.name, files=split_files(folder)), make_task("keyphrases", {}))
+        except InputError as error:
+            refused += [(folder.parent.name, folder.name, problem) for problem in error.problems()]
+    [(name, language, problem)] = refused
+    assert (name, language, problem.where.rpartition("/")[2]) == ("papers", "en", "test.jsonl, line 1")
+    assert "the phrase '(0;1)-matrices' holds a semicolon" in str(problem)

@@ -9,6 +9,7 @@ import pytest
 
 from sabir.errors import InputError, InputErrors
 from sabir.tasks import Row
+from sabir.work.fields import row_of
 from sabir.work.sources import (
     SHOWN,
     Forgotten,
@@ -180,7 +181,8 @@ def test_numbers_are_labels_as_they_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (["a", "b"], "field 'output' is a list; expected text"),
+        (["a", None], "field 'output' holds null at place 2; expected texts"),
+        ([["a"]], "field 'output' holds a list at place 1; expected texts"),
         ({"a": 1}, "field 'output' is a dict; expected text"),
         (None, "field 'output' is null; expected text"),
         (True, "field 'output' is a bool; expected text"),
@@ -234,7 +236,7 @@ def test_more_wrong_rows_are_counted_and_not_told(tmp_path):
     ("name", "text"), [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.csv", ""), ("a.csv", "text,label\n")]
 )
 def test_an_empty_file_is_refused(tmp_path, name, text):
-    with pytest.raises(InputError, match=r"the file has no rows\. Add rows or take it out"):
+    with pytest.raises(InputError, match=r"there are no rows\. Add some, or take it out"):
         read_file(written(tmp_path / name, text), {})
 
 
@@ -248,6 +250,117 @@ def test_a_file_that_is_not_utf8_names_the_line(tmp_path, rows_before):
     good = b'{"input": "x", "output": "y"}\n' * rows_before
     path = written(tmp_path / "a.jsonl", good + '{"input": "schön", "output": "y"}'.encode("latin-1"))
     with pytest.raises(InputError, match=rf"line {rows_before + 1}: is not UTF-8\. Save the file as UTF-8"):
+        read_file(path, {})
+
+
+# --- lists, choices, groups --------------------------------------------------------------------------------
+
+
+def test_a_list_of_texts_is_a_list_of_phrases(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"id": 1, "input": "x", "output": ["小さい", "a; b", 7]}])
+    assert only(path) == Row("1", "x", "", phrases=("小さい", "a; b", "7"))
+
+
+def test_in_a_table_phrases_are_one_text(tmp_path):
+    row = only(written(tmp_path / "a.csv", "text,label\nx,one; two\n"))
+    assert (row.output, row.phrases) == ("one; two", ())
+
+
+@pytest.mark.parametrize("name", ["choices", "options"])
+def test_choices_stand_in_a_list_under_the_usual_names(tmp_path, name):
+    row = only(jsonl(tmp_path / "a.jsonl", [{"input": "q", "output": "b", name: ["a", "b", 3]}]))
+    assert (row.input, row.output, row.choices) == ("q", "b", ("a", "b", "3"))
+
+
+def test_choices_and_group_may_be_mapped(tmp_path):
+    fields = {"input": "ctx", "output": "label", "choices": "endings", "group": "source_id"}
+    record = {"ctx": "He", "label": "1", "endings": ["sits", "runs"], "source_id": 12}
+    row = only(jsonl(tmp_path / "a.jsonl", [record]), fields)
+    assert (row.output, row.choices, row.group) == ("1", ("sits", "runs"), "12")
+
+
+ARC = {"text": ["w", "x", "y", "z"], "label": ["1", "2", "3", "4"]}
+CSQA = [{"label": label, "text": text} for label, text in zip("ABC", "wxy", strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("choices", "answers", "expected"),
+    [
+        (ARC, {"answerKey": "1"}, "w"),  # the mark 1, not the place 1
+        (ARC, {"answerKey": 2}, "x"),
+        (CSQA, {"answerKey": "C"}, "y"),
+        ({"text": ["w", "x"], "label": ["B", "A"]}, {"answerKey": "A"}, "x"),
+        (["w", "x"], {"answer": 1}, "x"),
+        (["w", "x"], {"label": 0}, "w"),
+        (["1", "2", "3"], {"answer": 1}, "2"),  # a whole number is a place, also among texts that are digits
+        ([1, 2, 3], {"answer": 1}, "1"),  # but among numbers it is one of them
+        (["w", "x"], {"answer": 7}, "7"),
+        (["w", "x"], {"answer": -1}, "-1"),
+        (["w", "x"], {"answer": "B"}, "B"),  # a letter is the task's to read
+        (["w", "x"], {"output": "x", "answer": 0}, "x"),
+    ],
+)
+def test_the_right_choice_is_found_by_mark_by_place_or_as_text(tmp_path, choices, answers, expected):
+    record = {"question": "q", "choices": choices, **answers}
+    row = only(jsonl(tmp_path / "a.jsonl", [record]))
+    assert (row.input, row.output) == ("q", expected)
+
+
+def test_a_question_comes_before_a_text_and_an_instruction_beside_choices(tmp_path):
+    record = {"instruction": "Choose.", "question": "q", "text": "t", "choices": ["a", "b"], "answer": "a"}
+    row = only(jsonl(tmp_path / "a.jsonl", [record]))
+    assert (row.instruction, row.input, row.output) == ("Choose.", "q", "a")
+
+
+def test_without_choices_a_question_and_an_answer_are_not_guessed_at(tmp_path):
+    with pytest.raises(InputError, match=r"has the fields \['answer', 'question'\]; expected one of"):
+        read_file(jsonl(tmp_path / "a.jsonl", [{"question": "q", "answer": "a"}]), {})
+
+
+@pytest.mark.parametrize(
+    ("record", "fields", "said"),
+    [
+        ({"question": "q", "choices": ["a", None], "answer": 0}, {}, "holds null at place 2; expected texts"),
+        (
+            {"question": "q", "choices": {"text": ["a"], "label": ["A", "B"]}, "answer": 0},
+            {},
+            "1 texts and 2",
+        ),
+        (
+            {"question": "q", "ends": "a, b", "answer": 0},
+            {"choices": "ends"},
+            "'ends' is a str; expected a list",
+        ),
+        ({"question": "q", "answer": 0}, {"choices": "ends"}, "'ends' is missing; expected a list"),
+        ({"choices": ["a", "b"], "answer": 0}, {}, "expected one of input, question"),
+        ({"question": "q", "choices": ["a", "b"]}, {}, "and one of output, completion, answer"),
+        ({"question": "q", "choices": ["a", "b"], "answerKey": ""}, {}, "field 'answerKey' is empty"),
+    ],
+)
+def test_rows_whose_choices_are_none_are_refused_by_sentence(tmp_path, record, fields, said):
+    path = jsonl(tmp_path / "a.jsonl", [record])
+    with pytest.raises(InputError) as error:
+        read_file(path, fields)
+    assert str(error.value).startswith(f"{path}, line 1: ")
+    assert said in str(error.value)
+
+
+def test_a_column_of_that_name_that_holds_no_list_of_texts_is_somebody_elses(tmp_path):
+    records = [
+        {"text": "a", "label": "b", "options": options} for options in ("x", None, {"a": 1}, [{"b": 2}])
+    ]
+    assert all(row.choices == () for _, row in read_file(jsonl(tmp_path / "a.jsonl", records), {}))
+
+
+def test_a_group_is_taken_from_its_column(tmp_path):
+    records = [{"text": "a", "label": "x", "group": "doc 7"}, {"text": "b", "label": "x", "group": None}]
+    rows = read_file(jsonl(tmp_path / "a.jsonl", records), {})
+    assert [row.group for _, row in rows] == ["doc 7", ""]
+
+
+def test_half_a_character_in_a_choice_is_refused(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"question": "q", "choices": ["a", "\ud83d"], "answer": 0}])
+    with pytest.raises(InputError, match="holds half a character"):
         read_file(path, {})
 
 
@@ -386,3 +499,20 @@ def test_the_real_reviews_are_read_whole(shared):
     assert files
     for path in files:
         assert len(read_file(path, {})) == sum(1 for line in path.open("rb") if line.strip())
+
+
+def test_the_real_questions_keep_their_choices(shared):
+    for path in sorted((shared / "data" / "commonsense" / "mixed").rglob("*.jsonl")):
+        records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        rows = [row for _, row in read_file(path, {})]
+        assert [row.choices for row in rows] == [tuple(record["choices"]) for record in records]
+        assert [row.output for row in rows] == [record["output"] for record in records]
+        places = [{k: v for k, v in record.items() if k != "output"} for record in records]
+        by_place = [row_of(record, {}, "").output for record in places]  # their answer is a place
+        assert by_place == [record["output"] for record in records]
+
+
+def test_the_real_keyphrases_are_lists(shared):
+    for path in sorted((shared / "data" / "keyphrases").rglob("*.jsonl")):
+        listed = [json.loads(line)["output"] for line in path.read_text("utf-8").splitlines()]
+        assert [list(row.phrases) for _, row in read_file(path, {})] == listed

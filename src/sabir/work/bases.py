@@ -14,7 +14,15 @@ from sabir.errors import InputError
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded" / "tiny-base"
 WEIGHTS = ".safetensors"
-TEXTS = (".json", ".model", ".txt", ".jinja")  # config, tokenizer, chat template
+TEXTS = (".json", ".model", ".spm", ".txt", ".jinja")  # config, tokenizer, chat template
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "vocab.txt",
+)
 PROSE = ("README", "LICENSE", "NOTICE")  # says nothing of what the model does, even as .txt
 
 
@@ -118,7 +126,7 @@ def check_usable(folder: Path, name: str) -> None:
             f"{name!r} has no .safetensors weights.",
             "Convert it with save_pretrained; pickles are not read.",
         )
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any((folder / file).is_file() for file in TOKENIZERS):
         raise InputError("base", f"{name!r} has no tokenizer.", "Save its tokenizer into the same folder.")
 
 

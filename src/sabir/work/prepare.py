@@ -123,11 +123,10 @@ def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]], ne
     errors = []
     for split in needed:
         if not splits.get(split):
-            places = ", ".join(str(path) for path in source.paths)
             errors.append(
                 InputError(
                     f"data.{source.language}",
-                    f"there are no {split} rows (read: {places}).",
+                    f"there are no {split} rows (read: {source.places}).",
                     f"Add a {split} file, or more rows.",
                 )
             )

@@ -1,25 +1,26 @@
-"""Rows as people have them (JSONL, CSV, TSV; the usual column names), read into one shape, and split."""
+"""Rows as people have them (JSONL, CSV, TSV, parquet, data sets of the hub), read into one shape, and split."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sabir.errors import InputError, raise_all
 from sabir.tasks import Row
+from sabir.work.fields import check_names, columns_read, row_of
+from sabir.work.hub import HubData, read_hub
+from sabir.work.parquet import check_extra, read_parquet
 
-SUFFIXES = (".jsonl", ".csv", ".tsv")
+PARQUET = ".parquet"
+SUFFIXES = (".jsonl", ".csv", ".tsv", PARQUET)
 SPLITS = ("train", "valid", "test")
 SHARES = {"test": 0.1, "valid": 0.1}  # of a file without splits; the rest is train
 SHOWN = 5  # errors told per file; the rest are counted
-
-# pairs of columns that mean input and output, tried in this order when no mapping is given
-COLUMNS = (("input", "output"), ("prompt", "completion"), ("text", "label"), ("instruction", "output"))
 
 
 @dataclass(frozen=True)
@@ -44,27 +45,45 @@ def hash_of(text: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of one language lie: `files` by split, or one `file` that is split by a hash of the row.
+    """Where the rows of one language lie: `files` by split, one `file` that is split by a hash of the row, or `hub`.
 
-    `fields` maps our names (input, output, id, instruction) to the file's columns; rows that are `forgotten`
-    are in the files and count for nothing.
+    `fields` maps our names (input, output, id, instruction, choices, group) to the file's columns; rows that are
+    `forgotten` are in the files and count for nothing.
     """
 
     language: str
     files: Mapping[str, Path] = field(default_factory=dict)
     file: Path | None = None
+    hub: HubData | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     forgotten: tuple[Forgotten, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
+        """The files there are; none of a data set that lies on the hub."""
+        if self.hub is not None:
+            return self.hub.files
         return [self.file] if self.file else [self.files[split] for split in SPLITS if split in self.files]
+
+    @property
+    def places(self) -> str:
+        """What is read, in the words of an error."""
+        return self.hub.name if self.hub else ", ".join(map(str, self.paths))
+
+    def check_installed(self) -> None:
+        """Raise InputError where a package is missing that reading needs; nothing is read or imported."""
+        where = f"data.{self.language}"
+        if self.hub is not None:
+            check_extra("datasets", where)
+        elif any(path.suffix == PARQUET for path in self.paths):
+            check_extra("pyarrow", where)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "language": self.language,
             "files": {split: str(path) for split, path in self.files.items()},
             "file": str(self.file) if self.file else None,
+            "hub": self.hub.to_json() if self.hub else None,
             "fields": dict(self.fields),
             "forgotten": [[one.id, one.text] for one in self.forgotten],
         }
@@ -75,6 +94,7 @@ class Source:
             language=value["language"],
             files={split: Path(path) for split, path in value["files"].items()},
             file=Path(value["file"]) if value["file"] else None,
+            hub=HubData.from_json(value["hub"]) if value["hub"] else None,
             fields=value["fields"],
             forgotten=tuple(Forgotten(*one) for one in value["forgotten"]),
         )
@@ -113,9 +133,9 @@ def read_splits(source: Source) -> dict[str, list[tuple[str, Row]]]:
         return splits
     splits = {}
     errors: list[InputError] = []
-    for split, path in source.files.items():
+    for split, name, records in _split_records(source):
         try:
-            splits[split] = read_file(path, source.fields)
+            splits[split] = _rows(records, source.fields, name)
         except InputError as error:
             errors.extend(error.problems())  # type: ignore[arg-type]
     raise_all(errors)
@@ -160,20 +180,33 @@ def find_rows(source: Source, wanted: Collection[str]) -> list[tuple[str, str, R
 
 def read_file(path: Path, fields: Mapping[str, str]) -> list[tuple[str, Row]]:
     """All rows of one file with their places. Raises InputErrors for what is wrong with it."""
+    return _rows(_records(path, fields), fields, str(path))
+
+
+def _split_records(source: Source) -> Iterator[tuple[str, str, Iterable[tuple[str, Any]]]]:
+    """(split, where it lies, its records with their places) of each split there is; records are read as they are
+    asked for."""
+    columns = columns_read(source.fields)
+    if source.hub is not None:
+        yield from read_hub(source.hub, columns, where=f"data.{source.language}")
+    for split, path in source.files.items():
+        yield split, str(path), _records(path, source.fields)
+
+
+def _rows(records: Iterable[tuple[str, Any]], fields: Mapping[str, str], name: str) -> list[tuple[str, Row]]:
     errors: list[InputError] = []
     rows: list[tuple[str, Row]] = []
-    for number, record in _records(path):
-        place = f"{path}, line {number}"
+    for place, record in records:
         try:
-            rows.append((place, _row(_whole(record, place), fields, place)))
+            rows.append((place, row_of(_whole(record, place), fields, place)))
         except InputError as error:
             errors.append(error)
     if len(errors) > SHOWN:
         rest = f"{len(errors) - SHOWN} more rows are wrong in the same or other ways."
-        errors[SHOWN:] = [InputError(str(path), rest)]
+        errors[SHOWN:] = [InputError(name, rest)]
     raise_all(errors)
     if not rows:
-        raise InputError(str(path), "the file has no rows.", "Add rows or take it out of the config.")
+        raise InputError(name, "there are no rows.", "Add some, or take it out of the config.")
     return rows
 
 
@@ -189,8 +222,17 @@ def _share(row: Row) -> float:
     return int.from_bytes(hashlib.sha256(row.input.encode()).digest()[:8], "big") / 2**64
 
 
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """What each line of a file holds, with its line number; an InputError where it could not be read."""
+def _records(path: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """What each line or row of a file holds, with its place; an InputError where it could not be read."""
+    if path.suffix == PARQUET:
+        for number, record in read_parquet(path, columns_read(fields)):
+            yield f"{path}, row {number}", record
+        return
+    for number, record in _lines(path):
+        yield f"{path}, line {number}", record
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             yield from _json_lines(file) if path.suffix == ".jsonl" else _table_lines(path, file)
@@ -252,7 +294,7 @@ def _table_lines(path: Path, file: Any) -> Iterator[tuple[int, Any]]:
             number, start = start, reader.line_num + 1
             if header is None:
                 header = cells
-                _check_header(header, path)
+                check_names(header, f"{path}, line 1")
             elif len(cells) == len(header):
                 yield number, dict(zip(header, cells, strict=True))
             elif cells:  # else: an empty line
@@ -267,107 +309,3 @@ def _table_lines(path: Path, file: Any) -> Iterator[tuple[int, Any]]:
             f"is not a valid table row ({error}).",
             "A field that starts with a quote must end with one; write quotes inside it twice.",
         ) from error
-
-
-def _check_header(header: list[str], path: Path) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise InputError(f"{path}, line 1", f"names the column {twice[0]!r} twice.", "Rename one of them.")
-
-
-def _row(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> Row:
-    identity = _optional(record, fields.get("id", "id"), place)
-    if "messages" in record and not {"input", "output"} & set(fields):
-        instruction, text, answer = _from_messages(record["messages"], place)
-    else:
-        source, target = _columns(record, fields, place)
-        text, answer = _text(record, source, place), _text(record, target, place)
-        extra = fields.get("instruction", "instruction")
-        instruction = "" if extra == source else _optional(record, extra, place)
-    for part in (identity, instruction, text, answer):
-        _check_characters(part, place)
-    return Row(identity or _content_id(text), text, answer, instruction)
-
-
-def _columns(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> tuple[str, str]:
-    """The columns of input and output: as mapped, else the first usual pair that is there."""
-    pairs = [(fields.get("input", source), fields.get("output", target)) for source, target in COLUMNS]
-    found = next((pair for pair in pairs if set(pair) <= set(record)), None)
-    if found is None:
-        missing = [
-            repr(name) for key in ("input", "output") if (name := fields.get(key)) and name not in record
-        ] or [repr(other) for pair in pairs for name, other in (pair, pair[::-1]) if name in record][:1]
-        usual = ", ".join("/".join(pair) for pair in COLUMNS)
-        expected = f"expected {' and '.join(missing)}" if missing else f"expected one of {usual} or messages"
-        raise InputError(
-            place,
-            f"has the fields {sorted(map(str, record))}; {expected}.",
-            "Name yours in the config: fields: {input: ..., output: ...}.",
-        )
-    instruction = fields.get("instruction", "instruction")
-    if found[0] == "input" and "input" not in fields and _is_blank(record["input"]):
-        # Alpaca rows with an empty input: the instruction is the text
-        return (found[0] if _is_blank(record.get(instruction)) else instruction), found[1]
-    return found
-
-
-def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _from_messages(messages: Any, place: str) -> tuple[str, str, str]:
-    """(what came before, the last user turn, the answer) of a chat whose last turn is the assistant's."""
-    fix = "Expected a list of {role, content}, the last from the assistant."
-    if not isinstance(messages, list) or len(messages) < 2:
-        raise InputError(place, "field 'messages' is not a list of at least two turns.", fix)
-    for turn in messages:
-        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            raise InputError(place, "field 'messages' holds a turn without text.", fix)
-    *before, asked, answer = messages
-    if answer.get("role") != "assistant" or asked.get("role") != "user":
-        raise InputError(place, "field 'messages' does not end with a user turn and an assistant turn.", fix)
-    if not asked["content"].strip() or not answer["content"].strip():
-        raise InputError(place, "field 'messages' ends with an empty turn.", fix)
-    return "\n".join(turn["content"] for turn in before), asked["content"], answer["content"]
-
-
-def _text(record: Mapping[str, Any], column: str, place: str) -> str:
-    if column not in record:
-        known = sorted(map(str, record))
-        raise InputError(
-            place, f"field {column!r} is missing; the row has {known}.", "Fill it, or map your field."
-        )
-    value = record[column]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        found = "null" if value is None else f"a {type(value).__name__}"
-        raise InputError(place, f"field {column!r} is {found}; expected text.", "Drop the row or fill it.")
-    text = str(value)
-    if not text.strip():
-        raise InputError(
-            place, f"field {column!r} is empty.", "Every row needs one; drop the row or fill it."
-        )
-    return text
-
-
-def _optional(record: Mapping[str, Any], column: str, place: str) -> str:
-    value = record.get(column)
-    if value is None or value == "":
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InputError(place, f"field {column!r} is a {type(value).__name__}; expected text.")
-    return str(value)
-
-
-def _check_characters(text: str, place: str) -> None:
-    """Refuse half of a surrogate pair, which JSON can write and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):04x}"
-        raise InputError(
-            place, f"holds half a character ({half}).", "Write the whole one or drop the row."
-        ) from error
-
-
-def _content_id(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
