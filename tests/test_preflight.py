@@ -206,14 +206,14 @@ def test_a_missing_file_is_named(tmp_path):
     config = write_project(tmp_path, ("en", "de"))
     (tmp_path / "data/de/test.jsonl").unlink()
     assert complaint(config) == (
-        f"data.de: {tmp_path}/data/de has no test file. Add test.jsonl, test.csv or test.tsv."
+        f"data.de: {tmp_path}/data/de has no test file. Add test.jsonl, test.csv, test.tsv or test.parquet."
     )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "train.jsonl: the file has no rows."),
+        ("", "train.jsonl: there are no rows."),
         ('{"input": "a", "output": "delivery"}\n{"input": \n', "train.jsonl, line 2: is not valid JSON"),
         ('{"output": "delivery"}\n', "train.jsonl, line 1:"),
         ('{"input": "a", "output": " "}\n', "train.jsonl, line 1:"),

@@ -11,7 +11,6 @@ import pytest
 from sabir.work.judge import MACRO, OWN, judge
 from sabir.work.scores import ROWS
 
-
 N = 300
 
 

@@ -22,7 +22,7 @@ from sabir.work.adopt import adopt, name_base
 from sabir.work.judge import judge
 from sabir.work.merge import merge_step
 from sabir.work.outputs import outputs, read_answers, write_answers
-from sabir.work.predict import answer
+from sabir.work.predict import answer, rows_of
 from sabir.work.prepare import load, prepare, read_examples
 from sabir.work.scores import macro, scores
 from sabir.work.select import select
@@ -31,6 +31,7 @@ from sabir.work.train import train
 
 BASE = {"name": "org/base", "folder": str(TINY_BASE), "revision": "a" * 40}
 LABELS = ("sport", "politics")
+TASK = {"name": "classification", "settings": {"labels": list(LABELS)}}
 
 
 class FakeWork(SimpleNamespace):
@@ -55,9 +56,8 @@ def data(tmp_path_factory):
         rows = [{"id": i, "text": f"{split} text {i}", "label": LABELS[i % 2]} for i in range(count)]
         files[split].write_text("".join(json.dumps(row) + "\n" for row in rows))
     source, out = Source("de", files=files), folder / "out"
-    task = {"name": "classification", "settings": {"labels": list(LABELS)}}
     summary = load(source, make_task("classification", {"labels": LABELS}))[1]
-    work = FakeWork(out, settings=summary.digests, args={"source": source.to_json(), "task": task})
+    work = FakeWork(out, settings=summary.digests, args={"source": source.to_json(), "task": TASK})
     list(prepare([work]))
     return out
 
@@ -113,12 +113,13 @@ def test_predict_answers_as_the_outputs_step_does(data, adapter, tmp_path, capfd
     capfd.readouterr()
     task = make_task("classification", {"labels": LABELS})
     given = dict(base=TINY_BASE, model=adapter, max_length=64, batch_size=4, device="cpu")
-    answers = answer(texts, task=task, **given)
+    answers = answer(rows_of(texts, task), task=task, **given)
     assert capfd.readouterr() == ("", "")  # no bars, no warnings
     assert [one["input"] for one in answers] == texts
     assert [one["scores"] for one in answers] == [one["scores"] for one in read_answers(tmp_path)]
-    summary = answer(texts[:1], task=make_task("summarization", {"max_new_tokens": 3}), **given)
-    assert set(summary[0]) == {"input", "prediction"}
+    task = make_task("summarization", {"max_new_tokens": 3})
+    summary = answer(rows_of(texts[:1], task), task=task, **given)
+    assert set(summary[0]) == {"input", "prediction", "cut"}
 
 
 # --- adapters -----------------------------------------------------------------------------------------------
@@ -231,6 +232,7 @@ def test_the_merge_step_weighs_by_language(adapter, tmp_path):
 # --- scores, select, judge ----------------------------------------------------------------------------------
 
 SCORING = {"metrics": ["accuracy", "macro_f1"], "labels": list(LABELS), "level": 0.95, "resamples": 200}
+SCORED = {"split": "test", "task": TASK, "max_unscored": 0.0, "encoder": None}
 
 
 def answers_with(data, out, right):
@@ -253,7 +255,7 @@ def scored(data, folder, language, right):
         folder / "scores",
         name=f"scores/{language}",
         settings={"language": language, **SCORING},
-        args={"split": "test"},
+        args=SCORED,
         inputs={"outputs": answers_with(data, folder / "outputs", right), "rows": data},
     )
     [(_, outcome)] = scores([work])
@@ -278,7 +280,7 @@ def test_answers_to_other_rows_are_not_scored(data, tmp_path):
     work = FakeWork(
         tmp_path / "scores",
         settings={"language": "de", **SCORING},
-        args={"split": "test"},
+        args=SCORED,
         inputs={"outputs": folder, "rows": data},
     )
     with pytest.raises(RuntimeError, match="not of the same rows"):
@@ -342,6 +344,9 @@ def test_comparisons_are_paired_by_language_and_on_the_mean(data, tmp_path):
         "level": 0.95,
         "resamples": 200,
         "labels": list(LABELS),
+        "seeds": 1,
+        "floor": None,
+        "models": [],
     }
     [(_, outcome)] = judge([FakeWork(tmp_path / "out", settings=settings, inputs=inputs)])
     rows = {row["language"]: row for row in outcome["result"]["comparisons"]}

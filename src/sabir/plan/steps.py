@@ -494,7 +494,7 @@ def detector(config: Config) -> str:
     from sabir.work.detect import detector_identity
 
     assert config.rivals.routed is not None
-    return detector_identity(config.rivals.routed)
+    return detector_identity(config.rivals.routed, config.code)
 
 
 def _file(split: str) -> str:

@@ -46,7 +46,7 @@ def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int, to_fo
             yet (for the disk).
     """
     errors = _metrics(config, facts) + _baseline(config, facts) + _searches(config) + _holds(facts)
-    errors += _without_rows(config, facts) + rivals_errors(config, facts)
+    errors += rivals_errors(config, facts)
     if facts.base_folder is not None:
         shapes = base_linear_shapes(facts.base_folder)
         errors += _lengths(config, facts, facts.base_folder)
@@ -87,16 +87,6 @@ def _metrics(config: Config, facts: Facts) -> list[InputError]:
             )
         )
     return errors
-
-
-def _without_rows(config: Config, facts: Facts) -> list[InputError]:
-    """What needs training rows of every language, where one has none: it brings its adapter."""
-    if not facts.adapters:
-        return []
-    asked = {"rivals.shots": bool(config.rivals.shots)}
-    asked |= {f"merges.{merge.name}.weights": merge.weights == "rows" for merge in config.merges.values()}
-    found = f"needs training rows, and {', '.join(facts.adapters)} has none (an adapter is given)."
-    return [InputError(where, found, "Leave it out.") for where, is_asked in asked.items() if is_asked]
 
 
 def _holds(facts: Facts) -> list[InputError]:
@@ -151,7 +141,8 @@ def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
             )
         for language in languages:
             size, place, frame = facts.rows[language].longest_frame
-            longest = facts.task.max_new_tokens or max(len(label.encode()) + 2 for label in facts.task.labels)
+            options = [len(label.encode()) + 2 for label in facts.task.labels]
+            longest = facts.task.max_new_tokens or max(options, default=1)  # choices: `_long_targets`
             if size + 1 + longest <= length:  # a token holds at least a byte
                 tokens = 0
             else:

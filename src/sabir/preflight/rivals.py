@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from sabir.config import Config
 from sabir.errors import InputError
@@ -12,40 +13,45 @@ from sabir.own_code import is_own, own_function
 
 def rivals_errors(config: Config, facts: Facts) -> list[InputError]:
     """Rivals that this task cannot have, or that lack a package."""
-    return [*_of_the_task(config, facts), *_routed(config), *_translated(config), *_generated(config, facts)]
+    return [
+        *_of_the_task(config, facts),
+        *_routed(config, facts),
+        *_translated(config, facts),
+        *_generated(config, facts),
+    ]
 
 
 def _of_the_task(config: Config, facts: Facts) -> Iterator[InputError]:
     if facts.task.answer == "label":
         return
-    asked = config.rivals
-    if asked.stress:
-        found = "such test sets are made for tasks that are answered by one of their labels."
-        yield InputError("rivals.stress", found, "Leave it out.")
-    if asked.translate is not None:
+    if config.rivals.translate is not None:
         found = "a translated question is answered in another language; only labels are the same in all."
         yield InputError("rivals.translate", found, "Leave it out.")
 
 
-def _routed(config: Config) -> Iterator[InputError]:
+def _routed(config: Config, facts: Facts) -> Iterator[InputError]:
     name = config.rivals.routed
-    if name is None:
+    if name is None or facts.base_folder is None:  # its model takes half a second to load: not for a plan
         return
-    from sabir.work.detect import detector_missing
+    from sabir.work.detect import detector
 
-    if len(config.languages) < 2:
-        yield InputError("rivals.routed", "there is one language, so nothing to route.", "Leave it out.")
-    if is_own(name):
-        yield from _own(name, config, "rivals.routed")
-    elif (command := detector_missing(name)) is not None:
-        found = f"the language detector {name!r} is not installed."
-        yield InputError("rivals.routed", found, f"Install it: {command}")
+    try:
+        detector(name, list(config.languages), config.code)
+    except InputError as error:
+        yield InputError("rivals.routed", error.message, error.fix)
 
 
-def _translated(config: Config) -> Iterator[InputError]:
+def _translated(config: Config, facts: Facts) -> Iterator[InputError]:
     asked = config.rivals.translate
     if asked is not None and is_own(asked.model):
         yield from _own(asked.model, config, "rivals.translate.model")
+    elif asked is not None and facts.translator_place is not None:
+        from sabir.work.translate import check_translator
+
+        try:
+            check_translator(Path(facts.translator_place), asked.model)
+        except InputError as error:
+            yield InputError("rivals.translate.model", error.message, error.fix)
 
 
 def _generated(config: Config, facts: Facts) -> Iterator[InputError]:

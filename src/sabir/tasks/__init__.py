@@ -36,6 +36,11 @@ def make_task(
         made = function(**settings)
     except ValueError as error:
         raise InputError(where, str(error)) from error
+    except Exception as error:
+        if not is_own(name):
+            raise
+        found = f"{name} failed ({type(error).__name__}: {error})."
+        raise InputError(where, found, "It takes settings by keyword and returns a Task.") from error
     if not isinstance(made, Task):
         fix = "Return a sabir.tasks.Task, or a subclass of it."
         raise InputError(where, f"{name} returned a {type(made).__name__}.", fix)

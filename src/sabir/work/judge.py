@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sabir.metrics import METRICS
+from sabir.metrics import METRICS, limits
 from sabir.power import detectable
 from sabir.stats import (
     Difference,
@@ -84,7 +84,9 @@ class _Judged:
         floor = self.settings["floor"]
         for row in self._rows(a, b):
             language = row["language"]
-            first, named = (name if language == MACRO else name.replace("<language>", language) for name in (a, b))
+            first, named = (
+                name if language == MACRO else name.replace("<language>", language) for name in (a, b)
+            )
             why = None
             on_par = row["verdict"] == "not worse" and floor not in (None, a, b)
             if on_par and self.verdicts(b, floor)[language] != "better":
@@ -220,17 +222,23 @@ def _compared(
         shared = [keys[language] for language in mean_over]
         together = paired_macro(pooled, value, seed=SEED, keys=shared, **given)
     seeds = max((1 if a.ndim == 2 else len(a) for a, _ in pairs.values()), default=1)
+    lowest, highest = limits(metric)
+    widest = highest - lowest
     for language, difference, p in zip(
         [*pairs, MACRO], [*found, together], [*corrected, together.p], strict=True
     ):
         tests = 1 if language == MACRO else max(1, len(mean_over))
+        low, high = (
+            None if end is None else min(max(end, -widest), widest)
+            for end in (difference.low, difference.high)
+        )
         yield {
             "language": language,
             "split": "test",
             "metric": metric,
             "difference": difference.difference,
-            "low": difference.low,
-            "high": difference.high,
+            "low": low,
+            "high": high,
             "p": p,
             "margin": margin,
             "verdict": verdict(difference.low, difference.high, margin),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sabir.errors import SabirError
-from sabir.metrics import METRICS, Measured, measure
+from sabir.metrics import METRICS, Measured, limits, measure
 from sabir.model.encoder import Encoder
 from sabir.stats import Interval, bootstrap, bootstrap_macro
 from sabir.stats.support import rare_labels
@@ -109,8 +109,8 @@ def score_row(
     return {
         "metric": metric,
         "value": _number(interval.value),
-        "low": _number(interval.low),
-        "high": _number(interval.high),
+        "low": _number(interval.low, limits(metric)),
+        "high": _number(interval.high, limits(metric)),
         "level": interval.level,
         "n": interval.n,
         "groups": interval.groups,
@@ -183,5 +183,6 @@ def _precision(work: Work) -> dict[str, Any]:
     return {"level": work.settings["level"], "resamples": work.settings["resamples"]}
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
+def _number(value: float | None, ends: tuple[float, float] = (-math.inf, math.inf)) -> float | None:
+    """A number between the ends of a scale: an interval over few rows may pass them."""
+    return None if value is None or math.isnan(value) else min(max(float(value), ends[0]), ends[1])
