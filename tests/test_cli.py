@@ -15,6 +15,10 @@ from problems import random_factors, save_peft
 from sabir import __version__, cli
 from small_project import settings, write_config, write_language, write_project
 
+PROJECT = (
+    *("check", "plan", "run", "show", "predict", "promote", "rollback", "releases", "blame", "export"),
+    *("why", "gc", "verify", "forget"),
+)
 VERBS = ("demo", "init", "check", "plan", "run", "show", "predict", "merge", "list")
 
 
@@ -191,6 +195,79 @@ def test_show_has_a_table_for_every_question(sabir, finished, arguments):
     code, out, _ = sabir("show", finished, *arguments)
     assert code == 0
     assert len(out.splitlines()) > 4
+
+
+def test_one_metric_is_shown_by_itself(sabir, finished):
+    out = sabir("show", finished, "--scores", "--metric", "macro_f1")[1]
+    assert "macro_f1" in out
+    assert "macro_recall" not in out
+    out = sabir("show", finished, "--metric", "macro_f1")[1]
+    assert out.startswith("Quality: macro f1")
+    assert "device h" not in out, "only the table that was asked for"
+    code, _, err = sabir("show", finished, "--metric", "macrof1")
+    assert code == 2
+    assert "Did you mean 'macro_f1'?" in err
+
+
+def test_scores_and_comparisons_are_rows_for_other_programs_too(sabir, finished):
+    document = json.loads(sabir("show", finished, "--json")[1])
+    lines = sabir("show", finished, "--scores", "--csv")[1].splitlines()
+    assert len(lines) == 1 + len(document["scores"])
+    assert lines[0].startswith("task,model,language,split,metric,value")
+    lines = sabir("show", finished, "--scores", "--metric", "accuracy", "--csv")[1].splitlines()
+    assert len(lines) == 1 + sum(row["metric"] == "accuracy" for row in document["scores"])
+    compared = ("show", finished, "--compare", "merged/average", "base")
+    rows = json.loads(sabir(*compared, "--json")[1])["comparisons"]
+    lines = sabir(*compared, "--csv")[1].splitlines()
+    assert len(lines) == 1 + len(rows)
+    assert all(line.startswith("merged/average,base,") for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heads"),
+    [
+        ([], ["| model |", "| run |", "Advice:"]),
+        (["--scores"], ["| model | language | metric |"]),
+        (["--compare", "merged/average", "base"], ["| a | b | language |"]),
+        (["--steps", "--costs"], ["| step |", "| run |"]),
+        (["--changes"], []),
+    ],
+)
+def test_tables_come_as_markdown(sabir, finished, arguments, heads):
+    code, out, err = sabir("show", finished, *arguments, "--markdown")
+    assert (code, err) == (0, "")
+    assert [sum(line.startswith(head) for line in out.splitlines()) for head in heads] == [1] * len(heads)
+    assert "─" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--csv", "--json", "--scores"], "--csv: and --json are two forms of one thing."),
+        (["--markdown", "--json"], "--markdown: and --json are two forms of one thing."),
+        (["--csv"], "--csv: goes with one of --scores, --compare and --costs."),
+        (["--csv", "--scores", "--costs"], "--csv: goes with one of --scores, --compare and --costs."),
+        (["--metric", "accuracy", "--costs"], "--metric: goes with --scores, or with the table of quality."),
+        (["--since", "1"], "--since: goes with --costs."),
+    ],
+)
+def test_forms_and_options_that_do_not_go_together_are_refused(sabir, finished, arguments, sentence):
+    code, _, err = sabir("show", finished, *arguments)
+    assert code == 2
+    assert err.startswith(sentence)
+
+
+@pytest.mark.parametrize("verb", PROJECT)
+def test_every_verb_of_a_project_can_be_allowed_to_run_code_of_the_users_own(sabir, config, verb):
+    (config.parent / f"asked_by_{verb}.py").write_text("1 / 0\n", encoding="utf-8")
+    needed = {"blame": ("1", "de"), "why": ("data/de",), "export": ("--out", "x"), "predict": ("x",)}
+    own = ("--set", f"task={{name: 'asked_by_{verb}:task'}}")
+    code, _, err = sabir(verb, config, *needed.get(verb, ()), *own)
+    assert code == 2
+    assert "which is not run unasked. If you trust it: --allow-code" in err
+    code, _, err = sabir(verb, config, *needed.get(verb, ()), *own, "--allow-code")
+    assert code == 2
+    assert "cannot be imported (ZeroDivisionError: division by zero)" in err, "it was run"
 
 
 @pytest.mark.parametrize("verb", ["check", "plan", "show", "run"])

@@ -335,7 +335,7 @@ def test_a_folded_merge_is_a_whole_model_that_answers_as_transformers_loads_it(s
     assert not (folder / "adapter_config.json").exists()
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_FOLDER, local_files_only=True)
-    from sabir.model.likelihood import label_scores
+    from sabir.model.likelihood import option_scores
     from sabir.model.text import TextBuilder
     from sabir.work.outputs import read_answers
     from sabir.work.prepare import read_examples
@@ -343,15 +343,15 @@ def test_a_folded_merge_is_a_whole_model_that_answers_as_transformers_loads_it(s
     builder = TextBuilder(tokenizer, max_length=64)
     labels = ["delivery", "payment"]
     examples = read_examples(folder_of(sorts.setup, "data/de"), "valid")
-    found = label_scores(
+    found = option_scores(
         model,
         [builder.prompt(example.prompt, room=60)[0] for example in examples],
-        [builder.answer(label) for label in labels],
+        [[builder.answer(label) for label in labels]] * len(examples),
         pad_id=builder.pad_id,
         batch_size=2,
     )
     kept = read_answers(folder_of(sorts.setup, "outputs/merged/whole/de/valid"))
-    for row, answer in zip(found.tolist(), kept, strict=True):
+    for row, answer in zip(found, kept, strict=True):
         assert row == pytest.approx([answer["scores"][label] for label in labels], abs=1e-4)  # batches differ
 
 

@@ -143,7 +143,7 @@ def _write_entry(standing: Standing, graph: Graph, selection: Mapping[str, Any],
     ]
     opening = {
         "id": run,
-        "config": standing.config.path.name,
+        "config": standing.config.name,
         "phase": "setup",
         "languages_changed": list(facts.rows),
         "started": CREATED,

@@ -56,6 +56,24 @@ class InputErrors(InputError):
         return self.errors
 
 
+class Failures(SabirError):
+    """Several things went wrong, each in its own way: tasks of one project. It ends as the worst of them does."""
+
+    def __init__(self, errors: Sequence[SabirError]):
+        if not errors:
+            raise ValueError("Failures needs at least one error")
+        first = next((error for error in errors if isinstance(error, StepFailed)), errors[0])
+        super().__init__(first.where, first.message, first.fix)
+        self.kind, self.exit_code = first.kind, first.exit_code
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+    def problems(self) -> tuple[SabirError, ...]:
+        return self.errors
+
+
 class StepFailed(SabirError):
     """A step of a run failed; what was finished is kept. Exit code 1."""
 
@@ -84,9 +102,10 @@ class Stopped(SabirError):
     exit_code = 130
 
 
-def raise_all(errors: Sequence[InputError]) -> None:
+def raise_all(errors: Sequence[SabirError]) -> None:
     """Raise what was collected: nothing, the one error, or all of them together."""
     if len(errors) == 1:
         raise errors[0]
+    inputs = [error for error in errors if isinstance(error, InputError)]
     if errors:
-        raise InputErrors(errors)
+        raise InputErrors(inputs) if len(inputs) == len(errors) else Failures(errors)

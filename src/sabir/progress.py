@@ -38,8 +38,13 @@ class Progress:
         self.total = self.done = 0
         self.told_at = 0.0
         self.again = False
+        self.heading = ""  # the task, where there are several
         self.losses: dict[str, float] = {}
         self.started_at: dict[str, float] = {}
+
+    def task(self, name: str) -> None:
+        self.heading = f"{name}: "
+        self.again = False
 
     def planned(self, assessments: Mapping[str, Any]) -> None:
         todo = [a for a in assessments.values() if a.status == "run"]
@@ -51,7 +56,7 @@ class Progress:
             self.console.print(f"{len(todo)} more steps, now that a merge is selected")
         else:
             self.console.print(
-                f"{len(todo)} steps to run, {len(reused)} reused"
+                f"{self.heading}{len(todo)} steps to run, {len(reused)} reused"
                 + (f"; to train: {', '.join(trained)}" if trained else "")
                 + (f"; kept: {', '.join(kept)}" if kept else "")
             )

@@ -99,7 +99,8 @@ class Log:
 
     Args:
         store: the store's folder.
-        config: name of the config file whose releases they are; several configs may share a store.
+        config: name of the config whose releases they are, "sabir.yaml" or, of one of its tasks, "sabir.yaml#topic";
+            several may share a store.
     """
 
     def __init__(self, store: Path | str, config: str):
@@ -189,12 +190,15 @@ class Log:
         """
 
         def promotion(past: Sequence[Event]) -> Release:
-            if after is not None and past and past[-1].number > after:
-                found = f"release {past[-1].to} came into use meanwhile, by {past[-1].by}."
-                raise InputError("promote", found, "Look at it, then promote again.")
+            if after is not None:
+                _refuse_later(past, after)
             return replace(release, name=_next_name(past))
 
         return self._append(promotion)
+
+    def refuse_later(self, after: int) -> None:
+        """Raise InputError when something happened since the event of that number (0: since there was none)."""
+        _refuse_later(self.events(), after)
 
     def adopt(self, release: Release) -> Release:
         """Write down the model in use before sabir as release 0; gives it back with that name.
@@ -253,6 +257,12 @@ class Log:
         finally:
             with suppress(OSError):
                 aside.unlink()
+
+
+def _refuse_later(past: Sequence[Event], after: int) -> None:
+    if past and past[-1].number > after:
+        found = f"release {past[-1].to} came into use meanwhile, by {past[-1].by}."
+        raise InputError("promote", found, "Look at it, then promote again.")
 
 
 def _written(release: Release, by: str | None) -> dict[str, Any]:

@@ -90,6 +90,10 @@ class Reader:
         if str(error) not in (str(known) for _, known in self._found):
             self._found.append((self._line(path), error))
 
+    def keep(self, errors: Iterable[InputError], path: KeyPath) -> None:
+        """Keep complaints about what a key names, which say themselves where they stand: another file's."""
+        self._found += [(self._line(path), error) for error in errors]
+
     def attempt(self, check: Callable[..., T], path: KeyPath) -> T | None:
         """What a lower layer's check gives; None, and its complaints kept, when it raises InputError.
 

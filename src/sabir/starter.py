@@ -15,22 +15,27 @@ TEXT = """\
 # 3-million-parameter model that ships with sabir (good for trying the loop, not for your users).
 base: embedded
 
-# classification: one of the labels, by log-likelihood. summarization: a generated text.
+# classification: one of the labels, by log-likelihood. choice: one of each row's own choices. summarization,
+# keyphrases: generated. Or a function of yours, my.module:task, with --allow-code. `sabir list tasks`.
 task:
   name: classification
   labels: [negative, positive]
   instruction: "Is this review positive or negative?"
+  # prompts: {de: "Ist diese Kritik positiv oder negativ?"}     # what single languages are asked; or a file
 
-# One line per language (BCP-47). A folder with train, valid and test (.jsonl, .csv or .tsv); or one file,
-# split by a hash of each row; or {train: ..., valid: ..., test: ...}; or your own adapter,
-# {adapter: FOLDER, valid: ..., test: ...}. Understood are the columns input/output, prompt/completion,
-# text/label, instruction/input/output and messages; others are mapped:
+# One line per language (BCP-47). A folder with train, valid and test (.jsonl, .csv, .tsv or .parquet); or one
+# file, split by a hash of each row; or {train: ..., valid: ..., test: ...}; or {hub: org/name, subset: ...}; or
+# your own adapter, {adapter: FOLDER, valid: ..., test: ...}. Understood are the columns input/output,
+# prompt/completion, text/label, instruction/input/output and messages; others are mapped:
 # {folder: data/de, fields: {input: review, output: stars}}.
 data:
   en: data/en
   de: data/de
   # fr: {folder: data/fr, lora: {epochs: 5}}      # settings of one language
   # ja: data/ja.csv
+
+# Several tasks that share base and store, in place of task: and data:, each with its own of both:
+# tasks: {sentiment: {task: ..., data: ...}, topic: {task: ..., data: ..., lora: {epochs: 5}}}
 
 lora:
   rank: 16
@@ -44,6 +49,10 @@ lora:
 
 baseline: combined          # one adapter on all data, to compare with; `none` saves its training
 
+# What else merging is held against: the base with examples in its prompt, a language detector that picks the own
+# adapter (pip install 'sabir[detect]'), harder texts, languages without an adapter. docs/config.md has more.
+# rivals: {shots: 4, routed: py3langid, stress: [short, code-switched], unseen: {nl: data/nl}}
+
 # Each is merged and scored; the best on the validation rows is selected. `sabir list recipes` has more.
 merges:
   average: average
@@ -53,6 +62,8 @@ merges:
   # whole: {method: ties, density: 0.2, rank: fold}               # a model of its own in place of an adapter
 
 select: {by: macro_mean}
+# seeds: 3                  # trains and merges three times: intervals then hold seeds and examples
+# evaluate: {encoder: FacebookAI/xlm-roberta-base}      # of bertscore_f1, where it is among the task's metrics
 
 gate: {max_drop: 0.02}      # "not worse" means: not worse by more than this
 

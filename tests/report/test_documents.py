@@ -342,3 +342,30 @@ def test_before_anything_was_measured_every_total_is_unknown():
     found = totals(STEPS, phase="setup", measured=[], price=1.0)
     assert {row["estimated_device_s"] for row in found.values()} == {None}
     assert {row["estimated_usd"] for row in found.values()} == {None}
+
+
+def test_a_score_says_what_was_asked_of_which_model():
+    row = {"metric": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "level": 0.95, "n": 10, "unscored": 0}
+    settings = {"base": "sha256:" + "b" * 64, "answer": "text", "max_length": 64, "max_new_tokens": 8}
+    records = {
+        "outputs/base[shots=2]/de/test": {
+            "kind": "outputs",
+            "settings": {**settings, "shots": {"count": 2, "seed": 7}},
+            "deps": {"rows": "r" * 64, "shots": "s" * 64},
+        },
+        "scores/base[shots=2]/de/test": {
+            "kind": "scores",
+            "result": {"scores": [{**row, "signature": "accuracy|v:1"}]},
+        },
+    }
+    [found] = score_rows("t", 0, records)
+    assert found["signature"] == (
+        "accuracy|v:1|base:bbbbbbbbbbbb|model:none|rows:rrrrrrrrrrrr|shots:2,seed 7|answer:text|max_length:64|"
+        "max_new_tokens:8"
+    )
+    adapted = {
+        name.replace("base[shots=2]", "merged/ties"): record
+        | ({"deps": {"rows": "r" * 64, "model": "m" * 64}} if "outputs" in name else {})
+        for name, record in records.items()
+    }
+    assert "|model:mmmmmmmmmmmm|" in score_rows("t", 0, adapted)[0]["signature"]

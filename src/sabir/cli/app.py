@@ -34,6 +34,14 @@ Override = Annotated[
         help="a setting in place of the file's, as lora.epochs=5; may be given several times",
     ),
 ]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="run functions of your own that the config names, as my.module:task"),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option("--task", metavar="NAME", help="one of several tasks of the config (tasks:)"),
+]
 WithBaseline = Annotated[
     bool,
     typer.Option(
@@ -56,10 +64,12 @@ def _version(
         raise typer.Exit
 
 
-def open_project(config: Path, override: Sequence[str] | None) -> Any:
+def open_project(
+    config: Path, override: Sequence[str] | None, allow_code: bool, task: str | None = None
+) -> Any:
     from sabir.project import Project
 
-    return Project(config, overrides=override or ())
+    return Project(config, overrides=override or (), allow_code=allow_code, task=task)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sabir.errors import SabirError
@@ -36,13 +36,43 @@ def print_json(document: Mapping[str, Any]) -> None:
     say("{\n" + ",\n".join(lines) + "\n}")
 
 
-def print_results(document: Mapping[str, Any]) -> None:
+def results(document: Mapping[str, Any]) -> Iterator[Table | str]:
+    """What a run came to: quality, harder texts, what changed since the release, time and money; and advice."""
+    from sabir.report.advice import advice
     from sabir.report.money import costs
     from sabir.report.quality import changed, quality
+    from sabir.report.stress import stress
 
     candidate = any(row["b"] == f"release/{document['release']}" for row in document["changes"])
-    for table in (quality(document), changed(document) if candidate else None, costs(document)):
-        print_table(table)
+    since = changed(document) if candidate else None
+    for table in (quality(document), stress(document), since, costs(document)):
+        if table is not None:
+            yield table
+    if sentences := advice(document):
+        yield "\n".join(["Advice:", "", *(f"- {sentence}" for sentence in sentences), ""])
+
+
+def print_results(document: Mapping[str, Any]) -> None:
+    for shown in results(document):
+        print_shown(shown)
+
+
+def print_shown(shown: Table | str) -> None:
+    """A table, or sentences as wide as the terminal."""
+    if not isinstance(shown, str):
+        return print_table(shown)
+    from rich.text import Text
+
+    console = _console()
+    with console.capture() as captured:
+        console.print(Text(shown))
+    say("\n".join(line.rstrip() for line in captured.get().removesuffix("\n").split("\n")))
+
+
+def print_task(name: str | None) -> None:
+    """The heading over what is of one of several tasks."""
+    if name is not None:
+        say(f"=== {name} ===\n")
 
 
 def print_table(table: Table | None) -> None:

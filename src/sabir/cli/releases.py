@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from sabir.cli.app import (
+    AllowCode,
     AsJson,
     ConfigPath,
     Override,
+    TaskName,
     Workers,
     Yes,
     agreement,
@@ -19,7 +21,7 @@ from sabir.cli.app import (
     open_project,
     progress,
 )
-from sabir.cli.printing import print_json, print_table, say, warn
+from sabir.cli.printing import print_json, print_table, print_task, say, warn
 from sabir.errors import InputError
 
 Accept = Annotated[
@@ -42,13 +44,19 @@ def promote(
     accept: Accept = None,
     by: By = None,
     override: Override = None,
+    allow_code: AllowCode = False,
+    task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a model the current release if it passes the gate (else exit 3), and put it where servers look."""
-    document = open_project(config, override).promote(model, accept=accept or (), by=by)
+    document = open_project(config, override, allow_code, task).promote(model, accept=accept or (), by=by)
     if as_json:
         return print_json(document)
-    _say_promotion(document)
+    from sabir.project.tasks import parts
+
+    for name, one in parts(document):
+        print_task(name)
+        _say_promotion(one)
 
 
 def _say_promotion(document: dict) -> None:
@@ -87,10 +95,12 @@ def rollback(
     workers: Workers = None,
     yes: Yes = False,
     override: Override = None,
+    allow_code: AllowCode = False,
+    task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
     """Go back to an earlier release, at once; or with one language only, which is then held there."""
-    project = open_project(config, override)
+    project = open_project(config, override, allow_code, task)
     if lift:
         return _lift(project, language, as_json)
     with interruptible(), progress() as listener:
@@ -127,16 +137,26 @@ def _lift(project: Any, language: str | None, as_json: bool) -> None:
 
 
 @app.command(rich_help_panel="Releases")
-def releases(config: ConfigPath, override: Override = None, as_json: AsJson = False) -> None:
+def releases(
+    config: ConfigPath,
+    override: Override = None,
+    allow_code: AllowCode = False,
+    task: TaskName = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every release: what it was made of, how good it is, what it cost, who promoted it."""
-    document = open_project(config, override).releases()
+    document = open_project(config, override, allow_code, task).releases()
     if as_json:
         return print_json(document)
+    from sabir.project.tasks import parts
     from sabir.report.history import releases as table
 
-    if not document["releases"]:
-        return say(f"There is no release yet. Make one with: sabir promote {config}")
-    print_table(table(document))
+    for name, one in parts(document):
+        print_task(name)
+        if one["releases"]:
+            print_table(table(one))
+        else:
+            say(f"There is no release yet. Make one with: sabir promote {config}")
 
 
 @app.command(rich_help_panel="Releases")
@@ -148,10 +168,12 @@ def blame(
     language: Annotated[str, typer.Argument(metavar="LANGUAGE", help="the language that got worse")],
     workers: Workers = None,
     override: Override = None,
+    allow_code: AllowCode = False,
+    task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
     """Find which changed adapter of a release made a language worse: each is put back by itself."""
-    project = open_project(config, override)
+    project = open_project(config, override, allow_code, task)
     with interruptible(), progress() as listener:
         document = project.blame(release, language, workers=workers, listener=listener)
     if as_json:
@@ -175,10 +197,12 @@ def export(
         str | None, typer.Option("--release", help="which one (default: the model in use)")
     ] = None,
     override: Override = None,
+    allow_code: AllowCode = False,
+    task: TaskName = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the model in use for a server."""
-    document = open_project(config, override).export(out, form=form, release=release)
+    document = open_project(config, override, allow_code, task).export(out, form=form, release=release)
     if as_json:
         return print_json(document)
     say(f"Wrote {document['out']}. Its README.md has the line that serves it.")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sabir.config.merges import Member, members
-from sabir.config.sections import read_config
+from sabir.config.sections import read_config, refuse_unknown_sections
+from sabir.config.tasks import TaskReader, of_task, one_of, read_tasks
 from sabir.config.values import (
     Config,
     EvaluationConfig,
@@ -47,14 +50,34 @@ __all__ = [
     "TaskConfig",
     "TranslateConfig",
     "load_config",
+    "load_configs",
     "members",
+    "task_of",
 ]
 
 
 def load_config(
-    path: str | Path, *, overrides: Mapping[str, str] | Sequence[str] = (), allow_code: bool = False
+    path: str | Path,
+    *,
+    overrides: Mapping[str, str] | Sequence[str] = (),
+    allow_code: bool = False,
+    task: str | None = None,
 ) -> Config:
-    """The config in a YAML file, checked: names, types, ranges, and that its files exist.
+    """One config: that of a file with one task, or of the task of that name. For the rest see `load_configs`."""
+    return task_of(load_configs(path, overrides=overrides, allow_code=allow_code), task)
+
+
+def task_of(configs: Sequence[Config], task: str | None) -> Config:
+    """The config of the task of that name; None: of the only one. Raises InputError for one that is not there, and
+    where none is named and there are several."""
+    return configs[one_of([config.task_name for config in configs], task, where=str(configs[0].path))]
+
+
+def load_configs(
+    path: str | Path, *, overrides: Mapping[str, str] | Sequence[str] = (), allow_code: bool = False
+) -> tuple[Config, ...]:
+    """What a YAML file says, checked: names, types, ranges, and that its files exist. One config, or one for each of
+    its `tasks`, in the order of the file.
 
     Args:
         path: the file.
@@ -70,6 +93,29 @@ def load_config(
     reader.refuse_unusable_numbers(given, ())
     raise_all(reader.errors)
     file = Path(os.path.abspath(path))
-    config = read_config(reader, given, file, allow_code)
+    if given.get("tasks") is None:
+        configs = [read_config(reader, given, file, allow_code)]
+    else:
+        configs = _tasks(reader, given, file, allow_code)
     raise_all(reader.errors)
-    return config
+    return tuple(configs)
+
+
+def _tasks(reader: Reader, given: dict[str, Any], file: Path, allow_code: bool) -> list[Config]:
+    """A config for each task; each has a serving folder of its own."""
+    refuse_unknown_sections(reader, given)
+    configs: list[Config] = []
+    for name, own in read_tasks(reader, given).items():
+        inside = TaskReader(reader, name, own, given)
+        config = read_config(inside, of_task(reader, own, given), file, allow_code, task_name=name)
+        configs.append(config if inside.is_own(("serve", "folder")) else _served_apart(config))
+        same = [one for one in configs[:-1] if one.serve.folder == configs[-1].serve.folder]
+        if same:
+            found = f"tasks.{same[0].task_name} is served from there too."
+            reader.wrong(("tasks", name, "serve", "folder"), found, "Name another folder.")
+    return configs
+
+
+def _served_apart(config: Config) -> Config:
+    folder = config.serve.folder or config.run.store / "serve"
+    return replace(config, serve=replace(config.serve, folder=folder / str(config.task_name)))

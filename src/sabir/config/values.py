@@ -264,6 +264,22 @@ class Config:
     rivals: RivalsConfig = RivalsConfig()
     seeds: int = 1  # trainings of everything, each with a seed of its own
     allow_code: bool = False  # whether functions of the user's own that are named may be run
+    task_name: str | None = None  # of one of several under `tasks:`
+
+    @property
+    def name(self) -> str:
+        """What is kept by config goes by this name: "sabir.yaml", and of one of several tasks "sabir.yaml#topic"."""
+        return self.path.name if self.task_name is None else f"{self.path.name}#{self.task_name}"
+
+    @property
+    def where(self) -> Path:
+        """The config as sentences call it, and as its part of `sabir.lock` is asked for: the file with `name`."""
+        return self.path.with_name(self.name)
+
+    @property
+    def task_title(self) -> str:
+        """What documents call its task: the name it has among several, else that of its kind."""
+        return self.task_name or self.task.name
 
     @property
     def code(self) -> Path | None:

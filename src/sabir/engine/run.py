@@ -27,6 +27,9 @@ TRIES = 3  # of a step whose process is killed
 class Listener:
     """Hears what happens; every method may be overridden, none needs to be."""
 
+    def task(self, name: str) -> None:
+        """The next one of several tasks begins."""
+
     def planned(self, assessments: Mapping[str, Assessment]) -> None:
         """The steps of this run are known."""
 

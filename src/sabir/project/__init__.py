@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sabir.config import Config, load_config
+from sabir.config import Config, load_configs, task_of
 from sabir.engine.run import Listener
 from sabir.engine.store import Store
-from sabir.errors import InputError, StoreError
+from sabir.errors import GateNotMet, InputError, SabirError, StepFailed, StoreError, raise_all
 from sabir.languages import is_language_tag
 from sabir.project import releasing, running, upkeep
 from sabir.project.accounts import rates, retraining, settle, size_from_nothing, supposed
@@ -19,6 +19,7 @@ from sabir.project.documents import compared, run_document
 from sabir.project.places import slots
 from sabir.project.running import Hand
 from sabir.project.standing import Standing
+from sabir.project.tasks import accepted, each, of_one, together, told
 from sabir.report.documents import plan_document
 from sabir.report.money import rows_since
 
@@ -30,20 +31,43 @@ class Project:
     is wrong with the config, its files or its base, StoreError when the store cannot be used, StepFailed
     when a step of a run fails, and GateNotMet when a release does not pass.
 
+    A config with several `tasks` is a project of all of them: `check`, `plan`, `run`, `show`, `releases`, `promote`,
+    `gc` and `verify` take them together and give one document (see `project.tasks.together`); the other methods need a
+    project of one of them.
+
     Args:
         path: the config file.
         overrides: settings in place of the file's, {"lora.epochs": "5"} or ["lora.epochs=5"].
+        allow_code: whether functions of your own that the config names ("my.module:function") may be run.
+        task: the name of one of several tasks; None: all there are.
     """
 
-    def __init__(self, path: str | Path, *, overrides: Mapping[str, str] | Sequence[str] = ()):
-        self.config: Config = load_config(path, overrides=overrides)
-        self.store = Store(self.config.run.store)
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        overrides: Mapping[str, str] | Sequence[str] = (),
+        allow_code: bool = False,
+        task: str | None = None,
+    ):
+        every = load_configs(path, overrides=overrides, allow_code=allow_code)
+        self.configs: tuple[Config, ...] = every if task is None else (task_of(every, task),)
+        self.store = Store(self.configs[0].run.store)
+        self._every = every
+
+    @property
+    def config(self) -> Config:
+        """The config, of one task. Raises InputError where there are several."""
+        return task_of(self.configs, None)
 
     def check(self) -> dict[str, Any]:
         """Everything that can be wrong, before anything heavy starts; warnings in the document."""
-        standing = self._standing(with_base=True)
+        return self._all(self._check)
+
+    def _check(self, config: Config) -> dict[str, Any]:
+        standing = self._standing(config, with_base=True)
         state = standing.state()
-        slots(self.config)
+        slots(config)
         facts = standing.facts
         return {
             "ok": True,
@@ -58,7 +82,10 @@ class Project:
 
     def plan(self, *, with_baseline: bool = False) -> dict[str, Any]:
         """What would run and why, and what it would take; nothing is run."""
-        standing = self._standing(with_base=False)
+        return self._all(lambda config: self._plan(config, with_baseline))
+
+    def _plan(self, config: Config, with_baseline: bool) -> dict[str, Any]:
+        standing = self._standing(config, with_base=False)
         state = standing.state(with_baseline=with_baseline)
         document = plan_document(
             [{**row, **size_from_nothing(standing, row["name"])} for row in state.rows()],
@@ -66,8 +93,8 @@ class Project:
             standing.warnings(state),
             rates(standing.entries),
             phase=standing.phase(state)[0],
-            devices=len(slots(self.config)),
-            usd_per_hour=self.config.prices.usd_per_hour,
+            devices=len(slots(config)),
+            usd_per_hour=config.prices.usd_per_hour,
             retraining=retraining(standing),
         )
         return document | {"detectable": releasing.detectable_drops(standing, state)}
@@ -81,8 +108,9 @@ class Project:
             devices: numbers of devices to answer for.
         """
         _check_added(added)
-        standing = self._standing(with_base=False)
-        return supposed(standing, standing.state(), added, devices=devices)
+        with self._one() as config:
+            standing = self._standing(config, with_base=False)
+            return supposed(standing, standing.state(), added, devices=devices)
 
     def run(
         self,
@@ -95,6 +123,8 @@ class Project:
     ) -> dict[str, Any]:
         """Do what is missing. What finished stays in the store whatever happens after it.
 
+        Several tasks run one after the other; one that fails does not keep the others from running.
+
         Args:
             with_baseline: train the combined baseline again if its data changed; else the old one stands in.
             workers: jobs side by side, in place of the config's.
@@ -105,7 +135,23 @@ class Project:
         Raises StepFailed when a step failed (the others were kept), KeyboardInterrupt when interrupted.
         """
         hand = Hand(workers, listener or Listener(), warn, agree)
-        return running.do_missing(self.config, self.store, with_baseline=with_baseline, hand=hand)
+        if len(self.configs) == 1:
+            with self._one() as config:
+                return running.do_missing(config, self.store, with_baseline=with_baseline, hand=hand)
+        self.check()  # of all, before the first one starts
+        documents: dict[str, dict[str, Any]] = {}
+        errors: list[SabirError] = []
+        for config in self.configs:
+            hand.listener.task(str(config.task_name))
+            try:
+                with told(config):
+                    documents[str(config.task_name)] = running.do_missing(
+                        config, self.store, with_baseline=with_baseline, hand=of_one(hand, config)
+                    )
+            except (StepFailed, InputError) as error:
+                errors += error.problems()
+        raise_all(errors)
+        return together(documents, self.configs)
 
     def show(self, *, compare: tuple[str, str] | None = None, since: str | None = None) -> dict[str, Any]:
         """Quality, time and cost as they stand, with the costs of all runs so far.
@@ -114,7 +160,10 @@ class Project:
             compare: two models; `comparisons` then holds the first against the second and nothing else.
             since: a date, a run's id or its number; `costs` then begins there.
         """
-        standing = self._standing(with_base=False)
+        return self._all(lambda config: self._show(config, compare, since))
+
+    def _show(self, config: Config, compare: tuple[str, str] | None, since: str | None) -> dict[str, Any]:
+        standing = self._standing(config, with_base=False)
         state = standing.state()
         last = standing.last
         document = run_document(
@@ -130,32 +179,44 @@ class Project:
             document["costs"] = rows_since(document["costs"], since)
         return document
 
-    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+    def predict(
+        self, texts: Sequence[str | Mapping[str, Any]], *, language: str | None = None
+    ) -> list[dict[str, Any]]:
         """The current release's answer to each text; with no release, the selected merge's.
 
-        Returns: `input`, `prediction`, and for label tasks the labels' log-likelihoods.
+        Args:
+            texts: what is asked; a mapping has it as `input`, and `choices` where the task is to choose among a row's
+                own.
+            language: whose prompt is used; None: what all languages have in common.
+        Returns: `input`, `prediction`, and where an answer is chosen the log-likelihoods of all, as `scores`.
         """
-        standing = self._standing(with_base=True)
-        model = releasing.model_in_use(standing)
-        from sabir.work.predict import answer
+        from sabir.work.predict import answer, rows_of
 
-        assert standing.facts.base_folder is not None
-        return answer(
-            texts,
-            task=standing.facts.task,
-            base=standing.facts.base_folder,
-            model=model,
-            max_length=self.config.lora.max_length,
-            batch_size=self.config.evaluate.batch_size,
-            device=slots(self.config)[0].device,
-        )
+        with self._one() as config:
+            standing = self._standing(config, with_base=True)
+            if language is not None:
+                standing.must_have(language, f"--language {language}")
+            facts = standing.facts
+            task = facts.task if language is None else facts.tasks[language]
+            rows = rows_of(texts, task)
+            model = releasing.model_in_use(standing)
+            assert facts.base_folder is not None
+            return answer(
+                rows,
+                task=task,
+                base=facts.base_folder,
+                model=model,
+                max_length=config.lora.max_length,
+                batch_size=config.evaluate.batch_size,
+                device=slots(config)[0].device,
+            )
 
     # --- releases ----------------------------------------------------------------------------------------
 
     def promote(
         self, model: str | None = None, *, accept: Sequence[str] = (), by: str | None = None
     ) -> dict[str, Any]:
-        """Make a model the current release, if it passes the gate.
+        """Make a model the current release, if it passes the gate. Of several tasks all are promoted, or none.
 
         Args:
             model: name of a merge, or `adapter/combined`; None: the selected merge.
@@ -163,7 +224,23 @@ class Project:
             by: who promotes; None: the user of this process.
         Raises InputError for a model that was not evaluated, GateNotMet with the reason.
         """
-        return releasing.promote(self._standing(with_base=True), model, accept=accept, by=by)
+        if len(self.configs) == 1:
+            with self._one() as config:
+                standing = self._standing(config, with_base=True)
+                return releasing.promote(standing, model, accept=accept, by=by)
+        candidates = {}
+        errors: list[SabirError] = []
+        for config in self.configs:
+            try:
+                with told(config):
+                    standing = self._standing(config, with_base=True)
+                    here = accepted(accept, config, self.configs)
+                    candidates[str(config.task_name)] = releasing.judged(standing, model, accept=here)
+            except (GateNotMet, InputError) as error:
+                errors += error.problems()
+        raise_all(errors)
+        documents = releasing.put_to_use(list(candidates.values()), by=by)
+        return together(dict(zip(candidates, documents, strict=True)), self.configs)
 
     def rollback(
         self,
@@ -186,19 +263,25 @@ class Project:
             accept, by: as in `promote`; workers, listener, warn, agree: as in `run`.
         Raises GateNotMet when the result does not pass; nothing has changed then.
         """
-        if language is None:
-            return releasing.roll_back(self._standing(with_base=True), to, by=by)
-        hand = Hand(workers, listener or Listener(), warn, agree)
-        with releasing.held(self._standing(with_base=False), language, to):
-            ran = running.do_missing(self.config, self.store, with_baseline=False, hand=hand)
-            trained = [
-                step["name"] for step in ran["steps"] if step["kind"] == "adapter" and step["status"] == "run"
-            ]
-            return {**self.promote(accept=accept, by=by), "trained": trained if ran["run"]["id"] else []}
+        with self._one() as config:
+            if language is None:
+                return releasing.roll_back(self._standing(config, with_base=True), to, by=by)
+            hand = Hand(workers, listener or Listener(), warn, agree)
+            with releasing.held(self._standing(config, with_base=False), language, to):
+                ran = running.do_missing(config, self.store, with_baseline=False, hand=hand)
+                trained = [
+                    step["name"]
+                    for step in ran["steps"]
+                    if step["kind"] == "adapter" and step["status"] == "run"
+                ]
+                standing = self._standing(config, with_base=True)
+                promoted = releasing.promote(standing, None, accept=accept, by=by)
+                return {**promoted, "trained": trained if ran["run"]["id"] else []}
 
     def lift(self, language: str) -> dict[str, Any]:
         """End the hold of a language: at the next run its adapter is that of today's rows again."""
-        return releasing.lift(self._standing(with_base=False), language)
+        with self._one() as config:
+            return releasing.lift(self._standing(config, with_base=False), language)
 
     def blame(
         self, release: str, language: str, *, workers: int | None = None, listener: Listener | None = None
@@ -208,11 +291,12 @@ class Project:
         Raises InputError for a release or a language that is not there, or a release without a parent.
         """
         hand = Hand(workers, listener or Listener())
-        return releasing.blame(self._standing(with_base=True), release, language, hand=hand)
+        with self._one() as config:
+            return releasing.blame(self._standing(config, with_base=True), release, language, hand=hand)
 
     def releases(self) -> dict[str, Any]:
         """The history of releases, the oldest first, and which is current."""
-        return releasing.history(self._standing(with_base=False))
+        return self._all(lambda config: releasing.history(self._standing(config, with_base=False)))
 
     def export(
         self, out: str | Path, *, form: releasing.Form = "adapter", release: str | None = None
@@ -224,22 +308,29 @@ class Project:
             form: "adapter" or "model".
             release: its name; None: the model in use.
         """
-        return releasing.export(self._standing(with_base=True), Path(out), form=form, name=release)
+        with self._one() as config:
+            standing = self._standing(config, with_base=True)
+            return releasing.export(standing, Path(out), form=form, name=release)
 
     # --- the store ---------------------------------------------------------------------------------------
 
     def why(self, step: str) -> dict[str, Any]:
         """Why a step runs again, or is reused: where its identity differs, down to where the change began."""
-        return upkeep.why(self._standing(with_base=False), step)
+        with self._one() as config:
+            return upkeep.why(self._standing(config, with_base=False), step)
 
     def gc(self, *, dry_run: bool = False, keep_runs: int = 3) -> dict[str, Any]:
-        """Free what neither releases nor the last runs stand on.
+        """Free what neither releases nor the last runs stand on, of any task.
 
         Args:
             dry_run: only say what would be freed.
-            keep_runs: how many of the last runs count.
+            keep_runs: how many of the last runs count, of each task.
         """
-        return upkeep.gc(self._standing(with_base=False), dry_run=dry_run, keep_runs=keep_runs)
+        standings = []
+        for config in self._every:
+            with told(config):
+                standings.append(self._standing(config, with_base=False))
+        return upkeep.gc(standings, dry_run=dry_run, keep_runs=keep_runs)
 
     def verify(self, *, on_step: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
         """Read every file of the store again; what is damaged is put aside, and the next run makes it anew."""
@@ -255,12 +346,28 @@ class Project:
             language: look in this language only.
             purge: delete the copies, and all that stands on them.
         """
-        return upkeep.forget(self.config, self.store, rows, language=language, purge=purge)
+        with self._one() as config:
+            beside = [one.name for one in self._every if one.name != config.name]
+            return upkeep.forget(config, self.store, rows, language=language, purge=purge, beside=beside)
 
-    def _standing(self, *, with_base: bool) -> Standing:
+    def _standing(self, config: Config, *, with_base: bool) -> Standing:
         with contextlib.suppress(OSError, StoreError):  # read only, or a full disk: it is shown as it is
             settle(self.store)
-        return Standing(self.config, self.store, with_base=with_base)
+        return Standing(config, self.store, with_base=with_base)
+
+    @contextlib.contextmanager
+    def _one(self) -> Iterator[Config]:
+        """The config of the one task; what goes wrong with it says so where it is one of several."""
+        config = self.config
+        with told(config):
+            yield config
+
+    def _all(self, do: Callable[[Config], dict[str, Any]]) -> dict[str, Any]:
+        """The document of the one task, or of all of them."""
+        if len(self.configs) == 1:
+            with self._one() as config:
+                return do(config)
+        return together(each(self.configs, do), self.configs)
 
 
 def _check_added(added: Mapping[str, int]) -> None:

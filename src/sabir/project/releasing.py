@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,17 +32,36 @@ Form = Literal["adapter", "model"]
 # --- forward ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may be put to use: it passed the gate, or is in use already (then `verdict` is None)."""
+
+    standing: Standing
+    state: State
+    model: str
+    in_use: Released | None
+    verdict: Verdict | None
+    changes: Sequence[Mapping[str, Any]]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its folder in the store."""
+        return self.state.assessments[self.model].fingerprint
+
+
 def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by: str | None) -> Document:
     """Make a model the current release, if it passes the gate; the serving folder follows."""
+    return put_to_use([judged(standing, model, accept=accept)], by=by)[0]
+
+
+def judged(standing: Standing, model: str | None, *, accept: Sequence[str]) -> Candidate:
+    """Ask the gate; nothing is changed. Raises GateNotMet with the reason, InputError for a model without scores."""
     state = standing.state()
     name = _candidate(standing, state, model)
     _must_be_scored(standing, state, name)
     in_use = standing.release
-    fingerprint = state.assessments[name].fingerprint
-    if in_use is not None and in_use.fingerprint == fingerprint:
-        _serve(standing, fingerprint)  # a run that died between the log and the folder is made good
-        said = f"{name} is release {in_use.name} already."
-        return {"promoted": False, "release": in_use.name, "verdict": None, "reasons": [said], "changes": []}
+    if in_use is not None and in_use.fingerprint == state.assessments[name].fingerprint:
+        return Candidate(standing, state, name, in_use, None, ())
     changes = None if in_use is None else _changes(standing, state, name, in_use)
     config = standing.config
     verdict = gate(
@@ -55,26 +74,64 @@ def promote(standing: Standing, model: str | None, *, accept: Sequence[str], by:
     )
     if not verdict.promoted:
         raise refusal(standing.log.next_name(), verdict)
-    by = by or _user()
-    candidate = _release(standing, state, name, verdict, changes or (), by)
-    made: list[Release] = []
+    return Candidate(standing, state, name, in_use, verdict, changes or ())
+
+
+def put_to_use(candidates: Sequence[Candidate], *, by: str | None) -> list[Document]:
+    """Make each of them the current release of its task, all or none: every folder for servers is built before the
+    first is written down. Gives a document each."""
+    store, by = candidates[0].standing.store, by or _user()
+    made: list[Release | None] = []
 
     def write_down() -> None:
-        seen = standing.events[-1].number if standing.events else 0
-        if in_use is not None and standing.current is None:
-            standing.log.adopt(_incumbent(standing, state, in_use, by))
-            seen += 1
-        made.append(standing.log.promote(candidate, after=seen))
+        for one in candidates:
+            one.standing.log.refuse_later(_seen(one))
+        made.extend(_written_down(one, by) for one in candidates)
 
-    _serve(standing, fingerprint, then=write_down)
+    def served(rest: Sequence[Candidate]) -> None:
+        if not rest:
+            return write_down()
+        _swap(rest[0].standing, rest[0].fingerprint, then=lambda: served(rest[1:]))
+
+    with writing(store), exclusive(store, "serve"):
+        served(candidates)
+    return [_promoted(one, release) for one, release in zip(candidates, made, strict=True)]
+
+
+def _seen(candidate: Candidate) -> int:
+    """Number of the newest event that was known when the candidate was judged."""
+    events = candidate.standing.events
+    return events[-1].number if events else 0
+
+
+def _written_down(candidate: Candidate, by: str) -> Release | None:
+    """The release, in the log; None for what is in use already: a run that died between the log and the folder is
+    made good."""
+    standing, in_use = candidate.standing, candidate.in_use
+    if candidate.verdict is None:
+        return None
+    release = _release(standing, candidate.state, candidate.model, candidate.verdict, candidate.changes, by)
+    seen = _seen(candidate)
+    if in_use is not None and standing.current is None:
+        standing.log.adopt(_incumbent(standing, candidate.state, in_use, by))
+        seen += 1
+    return standing.log.promote(release, after=seen)
+
+
+def _promoted(candidate: Candidate, release: Release | None) -> Document:
+    if release is None or candidate.verdict is None:
+        assert candidate.in_use is not None
+        name = candidate.in_use.name
+        said = f"{candidate.model} is release {name} already."
+        return {"promoted": False, "release": name, "verdict": None, "reasons": [said], "changes": []}
     return {
         "promoted": True,
-        "release": made[0].name,
-        "verdict": verdict.verdict,
-        "reasons": list(candidate.reasons),
-        "changes": list(changes or ()),
-        "level": config.evaluate.level,
-        "serve": str(serving_folder(standing) / "current"),
+        "release": release.name,
+        "verdict": candidate.verdict.verdict,
+        "reasons": list(release.reasons),
+        "changes": list(candidate.changes),
+        "level": candidate.standing.config.evaluate.level,
+        "serve": str(serving_folder(candidate.standing) / "current"),
     }
 
 
@@ -164,7 +221,7 @@ def _scores(standing: Standing, state: State, model: str) -> list[dict[str, Any]
     config = standing.config
     names = [f"scores/{model}/{language}/test" for language in (*config.languages, "macro")]
     records = {name: record for name in names if (record := state.record(name)) is not None}
-    return score_rows(config.task.name, config.lora.seed, records)
+    return score_rows(config.task_title, config.lora.seed, records)
 
 
 def _must_be_scored(standing: Standing, state: State, model: str) -> None:
@@ -325,12 +382,12 @@ def held(standing: Standing, language: str, to: str | None) -> Iterator[None]:
         raise InputError(
             where, f"its adapter is that of release {target.name} already.", "See `sabir releases`."
         )
-    before = lock.read(config.path).holds.get(language)
-    _hold(config.path, language, Hold(rows, adapter, target.name))
+    before = lock.read(config.where).holds.get(language)
+    _hold(config.where, language, Hold(rows, adapter, target.name))
     try:
         yield
     except BaseException:
-        _hold(config.path, language, before)
+        _hold(config.where, language, before)
         raise
 
 
@@ -341,7 +398,7 @@ def lift(standing: Standing, language: str) -> Document:
     if held is None:
         found = "is not held."
         raise InputError(f"data.{language}", found, "What is held stands under holds: in sabir.lock.")
-    _hold(standing.config.path, language, None)
+    _hold(standing.config.where, language, None)
     return {"language": language, "release": held.release}
 
 
@@ -468,6 +525,12 @@ def export(standing: Standing, out: Path, *, form: Form, name: str | None) -> Do
 
 def _serve(standing: Standing, fingerprint: str, *, then: Callable[[], object] = lambda: None) -> None:
     """Put a model where servers look, in one move; `then` is called once it lies there, just before that."""
+    with writing(standing.store), exclusive(standing.store, "serve"):
+        _swap(standing, fingerprint, then=then)
+
+
+def _swap(standing: Standing, fingerprint: str, *, then: Callable[[], object]) -> None:
+    """The same, where it is ours to serve."""
     from sabir.work.export import export as write
 
     config = standing.config
@@ -481,9 +544,8 @@ def _serve(standing: Standing, fingerprint: str, *, then: Callable[[], object] =
             form=config.serve.form,
         )
 
-    with writing(standing.store), exclusive(standing.store, "serve"):
-        name = f"{fingerprint[:12]}-{config.serve.form}"
-        swap(serving_folder(standing), name, build, owner=config.path.name, then=then)
+    name = f"{fingerprint[:12]}-{config.serve.form}"
+    swap(serving_folder(standing), name, build, owner=config.name, then=then)
 
 
 def serving_folder(standing: Standing) -> Path:

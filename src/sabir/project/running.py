@@ -57,8 +57,10 @@ def do_missing(config: Config, store: Store, *, with_baseline: bool, hand: Hand)
         for warning in warnings:
             hand.warn(warning)
         _ask_about_lost_rows(standing, hand)
-        locked = lock.read(config.path)  # anew: rows may have been forgotten while this run began
-        lock.write(config.path, replace(locked, bases={**locked.bases, config.base: standing.facts.base}))
+        locked = lock.read(config.where)  # anew: rows may have been forgotten while this run began
+        pinned = [standing.facts.base, *([standing.facts.encoder] if standing.facts.encoder else [])]
+        bases = {**locked.bases, **{one.name: one for one in pinned}}
+        lock.write(config.where, replace(locked, bases=bases))
         phase, changed = standing.phase(state)
         with _Run(standing, state.rows(), phase, changed, hand) as active:
             while active.goes_on(state):
@@ -122,7 +124,7 @@ class _Run:
         config, facts = standing.config, standing.facts
         self._opening: dict[str, Any] = {
             "id": self.id,
-            "config": config.path.name,
+            "config": config.name,
             "phase": phase,
             "languages_changed": changed,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -278,8 +280,8 @@ def _keep_lines(standing: Standing, state: State) -> None:
         if language in facts.holds or state.record(f"adapter/{language}") is None
     }
     if (lines, holds) != (locked.lineage, locked.holds):
-        now = lock.read(standing.config.path)
-        lock.write(standing.config.path, replace(now, lineage=lines, holds=holds))
+        now = lock.read(standing.config.where)
+        lock.write(standing.config.where, replace(now, lineage=lines, holds=holds))
 
 
 @contextlib.contextmanager

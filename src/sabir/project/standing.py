@@ -12,13 +12,24 @@ from sabir import lock
 from sabir.catalog import did_you_mean
 from sabir.config import Config
 from sabir.engine import ledger
+from sabir.engine.steps import Graph, Step
 from sabir.engine.store import Store
 from sabir.engine.why import Assessment, assess
 from sabir.errors import InputError, raise_all
 from sabir.facts import Facts, gather
 from sabir.lineage import continued
 from sabir.lock import Line, Lock
-from sabir.plan import COMBINED, Plan, Released, Stale, before_sabir, combined_graph, plan, selected
+from sabir.plan import (
+    COMBINED,
+    Plan,
+    Released,
+    Stale,
+    before_sabir,
+    combined_graph,
+    plan,
+    selected,
+    selection_of,
+)
 from sabir.releases import Event, Log, Release
 
 
@@ -61,7 +72,9 @@ class State:
 
     @property
     def languages(self) -> list[str]:
-        return [name.removeprefix("data/") for name in self.assessments if name.startswith("data/")]
+        """The languages that have an adapter."""
+        known = [name.removeprefix("data/") for name in self.assessments if name.startswith("data/")]
+        return [language for language in known if f"adapter/{language}" in self.assessments]
 
     def rows(self) -> list[dict[str, Any]]:
         """Name, kind, fingerprint, status, why and size of each step, in order."""
@@ -90,11 +103,11 @@ class Standing:
     def __init__(self, config: Config, store: Store, *, with_base: bool):
         store.check_format()
         self.config, self.store = config, store
-        self.locked: Lock = lock.read(config.path)
+        self.locked: Lock = lock.read(config.where)
         memory = store.cached("facts")
         known = replace(self.locked, lineage={**self._lines(), **self.locked.lineage})
         self.facts: Facts = gather(config, known, memory, with_base=with_base, store=store)
-        self.log = Log(store.path, config.path.name)
+        self.log = Log(store.path, config.name)
         if self.facts.memory != memory:
             with contextlib.suppress(
                 OSError
@@ -104,12 +117,12 @@ class Standing:
     @property
     def where(self) -> str:
         """The config, as sentences call it."""
-        return str(self.config.path)
+        return str(self.config.where)
 
     @property
     def run_first(self) -> str:
         """What to do where something is not made yet."""
-        return f"Do `sabir run {self.where}` first."
+        return f"Do `sabir run {self.config.path}` first."
 
     def must_have(self, language: str, where: str) -> None:
         """Raise InputError for a language that is not in the config."""
@@ -121,7 +134,7 @@ class Standing:
     @cached_property
     def entries(self) -> list[dict[str, Any]]:
         """The ledger's entries of this config, the oldest first; several configs may share a store."""
-        name = self.config.path.name
+        name = self.config.name
         return [entry for entry in ledger.runs(self.store) if entry.get("config", name) == name]
 
     @property
@@ -192,27 +205,37 @@ class Standing:
             with_baseline: plan a new combined baseline where the old one is of other data.
         """
         previous = {step["name"]: step["fingerprint"] for step in self.last["steps"]} if self.last else {}
-        stale = None if with_baseline else self._stale()
+        stale = {} if with_baseline else self._stale()
         first = whole = plan(self.config, self.facts, selection=None, stale=stale, release=self.release)
-        if "select" in first.graph and (record := self.store.record(first.graph.fingerprints["select"])):
-            whole = selected(self.config, self.facts, first, selection=record["result"], release=self.release)
+
+        def result(name: str) -> Mapping[str, Any] | None:
+            record = self.store.record(first.graph.fingerprints[name])
+            return record["result"] if record else None
+
+        if (selection := selection_of(first, result)) is not None:
+            whole = selected(self.config, self.facts, first, selection=selection, release=self.release)
         return State(whole, assess(whole.graph, self.store, previous))
 
-    def _stale(self) -> Stale | None:
-        """The newest combined baseline of other data, if today's was not trained and differs in that only."""
+    def _stale(self) -> dict[str, Stale]:
+        """By name, the newest combined adapter of other data, where today's was not trained and differs in that."""
         fresh = combined_graph(self.config, self.facts)
-        if fresh is None or self.store.has(fresh.fingerprints[COMBINED]):
+        if fresh is None:
+            return {}
+        wanted = [step for step in fresh if step.kind == "adapter"]
+        found = ((step.name, self._older(fresh, step)) for step in wanted)
+        return {name: old for name, old in found if old is not None}
+
+    def _older(self, fresh: Graph, step: Step) -> Stale | None:
+        if self.store.has(fresh.fingerprints[step.name]):
             return None
-        step = fresh[COMBINED]
-        for record in self._former(COMBINED):
+        for record in self._former(step.name):
             if record["settings"] == dict(step.settings) and record["version"] == step.version:
+                goes_on = self.config.baseline == "continued" and step.name == COMBINED
                 return Stale(
                     record["fingerprint"],
                     f"trained on older data ({_changes(record['deps'], fresh.identities(step))}); "
                     "--with-baseline trains it anew",
-                    continued(self.store, self.facts, record["fingerprint"])
-                    if self.config.baseline == "continued"
-                    else None,
+                    continued(self.store, self.facts, record["fingerprint"]) if goes_on else None,
                 )
         return None
 

@@ -20,7 +20,7 @@ from sabir.project.accounts import settle
 from sabir.project.releasing import serving_folder
 from sabir.project.running import writing
 from sabir.project.standing import Standing
-from sabir.releases import logs
+from sabir.releases import Log, logs
 from sabir.serving import keep_only_current
 from sabir.work.copies import holding, splits_holding
 from sabir.work.sources import Forgotten, find_rows, hash_of
@@ -59,13 +59,17 @@ def _fields(found: Iterable[tuple[str, Any, Any]]) -> list[dict[str, Any]]:
     return [{"field": field, "was": was, "now": now} for field, was, now in found]
 
 
-def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
-    """Free what neither releases nor the plan nor the last runs stand on."""
-    store = standing.store
+def gc(standings: Sequence[Standing], *, dry_run: bool, keep_runs: int) -> Document:
+    """Free what neither releases nor the plans nor the last runs stand on.
+
+    Args:
+        standings: those of all tasks, of one store.
+    """
+    store = standings[0].store
     _make_room(store)
     with writing(store), exclusive(store, CARE):
-        state = standing.state()
-        planned = {assessment.fingerprint for assessment in state.assessments.values()}
+        states = [standing.state() for standing in standings]
+        planned = {one.fingerprint for state in states for one in state.assessments.values()}
         roots = set(planned) | _released(store)
         by_config: dict[str, int] = {}
         entries = ledger.runs(store)
@@ -78,7 +82,7 @@ def gc(standing: Standing, *, dry_run: bool, keep_runs: int) -> Document:
                 roots |= {step["fingerprint"] for step in entry["steps"]}
         if unsettled := {entry["id"] for entry in entries if entry.get("open")}:  # they may have made more
             roots |= {record["fingerprint"] for record in store.records() if record["run"] in unsettled}
-        roots |= {line.adapter for line in standing.locked.lineage.values()}
+        roots |= {line.adapter for standing in standings for line in standing.locked.lineage.values()}
         keep = care.closure(store, roots)
         junk = care.garbage(store, keep, resumable=planned, facts=_merged_facts(store, keep))
         freed = sum(one.size_bytes for one in junk) if dry_run else care.sweep(store, junk)
@@ -130,9 +134,19 @@ def verify(store: Store, *, on_step: Callable[[int, int], None]) -> Document:
 
 
 def forget(
-    config: Config, store: Store, wanted: Sequence[str], *, language: str | None, purge: bool
+    config: Config,
+    store: Store,
+    wanted: Sequence[str],
+    *,
+    language: str | None,
+    purge: bool,
+    beside: Collection[str] = (),
 ) -> Document:
-    """Leave rows out from now on, and list (or purge) what the store has of them."""
+    """Leave rows out from now on, and list (or purge) what the store has of them.
+
+    Args:
+        beside: names of the other tasks' configs: what they have in use is not purged either.
+    """
     settle(store)
     standing = Standing(config, store, with_base=False)
     languages = list(config.languages) if language is None else [language]
@@ -150,14 +164,14 @@ def forget(
     _must_be_known(wanted, texts, standing)
     if wanted:
         locked = replace(
-            lock.read(config.path), forgotten={key: tuple(value) for key, value in forgotten.items()}
+            lock.read(config.where), forgotten={key: tuple(value) for key, value in forgotten.items()}
         )
-        lock.write(config.path, locked)
+        lock.write(config.where, locked)
         standing = Standing(config, store, with_base=False)
     if purge:
         with writing(store), exclusive(store, CARE):
             copies = _copies(standing)
-            _must_not_be_in_use(standing, copies)
+            _must_not_be_in_use(standing, copies, beside)
             _purge(standing, copies)
     else:
         copies = _copies(standing)
@@ -228,13 +242,22 @@ def _all(standing: Standing) -> tuple[Forgotten, ...]:
     return tuple(one for rows in standing.locked.forgotten.values() for one in rows)
 
 
-def _must_not_be_in_use(standing: Standing, copies: Sequence[Mapping[str, Any]]) -> None:
-    current = standing.current
-    if current is not None and any(copy["fingerprint"] == current.fingerprint for copy in copies):
+def _must_not_be_in_use(
+    standing: Standing, copies: Sequence[Mapping[str, Any]], beside: Collection[str]
+) -> None:
+    """Raise InputError where a copy is in use, in this task or in another one."""
+    purged = {copy["fingerprint"] for copy in copies}
+    path, own = standing.config.path, standing.config.name
+    for name in (own, *beside):
+        current = Log(standing.store.path, name).current()
+        if current is None or current.fingerprint not in purged:
+            continue
+        of = "" if name == own else f" of {name}"
+        fix = f"Do `sabir run {path}` and `sabir promote {path}` first, then purge."
         raise InputError(
             "forget --purge",
-            f"release {current.name}, which is in use, was made of a forgotten row.",
-            f"Do `sabir run {standing.where}` and `sabir promote {standing.where}` first, then purge.",
+            f"release {current.name}{of}, which is in use, was made of a forgotten row.",
+            fix if name == own else f"Forget it in {name} too; then run, promote and purge.",
         )
 
 

@@ -19,6 +19,7 @@ STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
 COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size")
 SEARCH_FIELDS = ("method", "budget", "seed", "metric", "recipe", "chosen", "trials")
 SELECTION = "depends on the selection"
+HASH = 12  # letters of a fingerprint that a signature shows
 
 Row = Mapping[str, Any]
 
@@ -241,7 +242,7 @@ def score_rows(task: str, seed: int, records: Mapping[str, Row]) -> list[dict[st
     Args:
         seed: of the first training; the second has the next one.
     """
-    single = [row for name, record in records.items() for row in _scores_of(task, seed, name, record)]
+    single = [row for name in records for row in _scores_of(task, seed, name, records)]
     repeated = {training_of(row["model"])[0] for row in single if training_of(row["model"])[1] is not None}
     compared = records.get("comparisons", {}).get("result", {})
     means = {
@@ -262,10 +263,12 @@ def score_rows(task: str, seed: int, records: Mapping[str, Row]) -> list[dict[st
     return [*rows, *({**mean, "answers": None} for mean in means.values())]
 
 
-def _scores_of(task: str, seed: int, name: str, record: Row) -> list[dict[str, Any]]:
+def _scores_of(task: str, seed: int, name: str, records: Mapping[str, Row]) -> list[dict[str, Any]]:
+    record = records[name]
     if record["kind"] not in ("scores", "macro"):
         return []
     model, language, split = name.removeprefix("scores/").rsplit("/", 2)
+    asked = _asked(records.get(f"outputs/{model}/{language}/{split}"))
     return [
         {
             "task": task,
@@ -275,10 +278,31 @@ def _scores_of(task: str, seed: int, name: str, record: Row) -> list[dict[str, A
             "seed": seed + (training_of(model)[1] or 1) - 1,
             **{key: score[key] for key in SCORE_FIELDS},
             **{key: score.get(key) for key in MORE_SCORE_FIELDS},
+            "signature": "|".join([score["signature"], *asked]),
             "answers": record["result"].get("answers"),
         }
         for score in record["result"]["scores"]
     ]
+
+
+def _asked(outputs: Row | None) -> list[str]:
+    """What a score stands on beside the metric: the base, the model by its content, the rendered rows (prompts and
+    gold answers), decoding. A mean over languages has none: its parts have."""
+    if outputs is None or "answer" not in outputs["settings"]:
+        return []
+    settings, deps = outputs["settings"], outputs["deps"]
+    models = [dep for role, dep in sorted(deps.items()) if role.partition("/")[0] == "model"]
+    shots = settings.get("shots")
+    parts = {
+        "base": settings.get("base", "").partition(":")[2][:HASH],
+        "model": "+".join(dep[:HASH] for dep in models) or "none",
+        "rows": deps.get("rows", "")[:HASH],
+        "shots": f"{shots['count']},seed {shots['seed']}" if shots else "0",
+        "answer": settings["answer"],
+        "max_length": settings.get("max_length"),
+        **{key: settings[key] for key in ("max_new_tokens", "generator", "detector") if key in settings},
+    }
+    return [f"{key}:{value}" for key, value in parts.items()]
 
 
 def _place(row: Row) -> tuple[str, ...]:
