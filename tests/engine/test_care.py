@@ -194,6 +194,18 @@ def test_facts_of_adapters_that_are_gone_go_when_it_is_said_which_are_not(store)
     assert found(store, facts={"two"}) == [("facts", "one.json")]
 
 
+def test_answers_of_models_that_are_gone_go_when_it_is_said_which_are_not(store):
+    for name in ("one", "two"):
+        (store.path / "answers" / name).mkdir(parents=True)
+        (store.path / "answers" / name / "a.json").write_text("{}")
+    assert found(store) == []
+    assert found(store, answers={"two"}) == [("answers", "one")]
+    with Owner(store, "r1"):
+        assert found(store, answers={"two"}) == [], "a living run may have made that model"
+    assert sweep(store, garbage(store, (), answers={"two"})) == 2
+    assert os.listdir(store.path / "answers") == ["two"]
+
+
 def test_what_the_dead_wrote_aside_goes_and_what_is_being_written_stays(store):
     old, new = time.time() - 2 * care.ASIDE_S, time.time()
     hexes = "0123456789abcdef" * 2
@@ -203,6 +215,7 @@ def test_what_the_dead_wrote_aside_goes_and_what_is_being_written_stays(store):
         f"releases/sabir.yaml/.000001.json.{hexes}": old,
         f"partial/.gone-{hexes}/rest": old,
         f"leases/.{hexes}/r1": old,
+        f"answers/model/.y.json.{hexes}": old,
         f"cache/.facts.json.{hexes}": new,
         ".gitignore": old,
         "cache/.DS_Store": old,
@@ -220,6 +233,7 @@ def test_what_the_dead_wrote_aside_goes_and_what_is_being_written_stays(store):
         f".gone-{hexes}",
         f".r1.json.{hexes}",
         f".x.json.{os.getpid()}",
+        f".y.json.{hexes}",
     ]
     sweep(store, garbage(store, ()))
     assert found(store) == []

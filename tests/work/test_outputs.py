@@ -292,6 +292,15 @@ def test_an_adapter_changes_every_score_and_the_base_is_not_asked_in_its_place(r
             )
 
 
+def test_a_step_that_ran_out_of_memory_takes_half_as_many_rows_at_once(rows, tmp_path):
+    steps = [work(rows, tmp_path / name) for name in ("whole", "halved")]
+    steps[1].halvings = 1
+    found = done(*steps)
+    assert [[event[0] for event in step.events] for step in steps] == [[2, 4, 5], [1, 2, 3, 4, 5]]
+    for one, other in zip(found["whole"][0], found["halved"][0], strict=True):
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-4)  # the batch: float noise
+
+
 # --- what is kept ----------------------------------------------------------------------------------------
 
 

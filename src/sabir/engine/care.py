@@ -19,7 +19,7 @@ from sabir.errors import StoreError
 
 ASIDE_S = 3600.0  # what a living process writes aside is not so old
 ASIDE = re.compile(r"\..*[0-9a-f]{32}|\..*\.[0-9]+")
-ASIDES = ("cache", "kept", "leases", "owners", "partial", "releases/*", "runs", "runs/steps")
+ASIDES = ("answers/*", "cache", "kept", "leases", "owners", "partial", "releases/*", "runs", "runs/steps")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Junk:
     """Something that may be deleted.
 
     `what` is "step", "attempt" (an unfinished folder), "jobs" (logs of one run), "lease", "owner", "facts"
-    (of an adapter that is gone), "aside" (a file or folder whose writer died) or "damaged"; `name` is the
-    step's, or the file's.
+    (of an adapter that is gone), "answers" (of a model that is gone), "aside" (a file or folder whose writer
+    died) or "damaged"; `name` is the step's, or the file's.
     """
 
     path: Path
@@ -87,6 +87,7 @@ def garbage(
     runs_kept: int = 5,
     resumable: Collection[str] = (),
     facts: Collection[str] | None = None,
+    answers: Collection[str] | None = None,
     watch_s: float = EXPIRY_S,
 ) -> list[Junk]:
     """What may be deleted, nothing of which a living run holds or may come to use.
@@ -99,6 +100,8 @@ def garbage(
         runs_kept: of so many last runs the logs are kept, and of those whose costs are not settled.
         resumable: fingerprints whose unfinished folders the next run goes on from.
         facts: names (without ending) of the files under kept/ that are still of use; None: all are.
+        answers: names of the folders under answers/ that are still of use; None: all are. While a run is alive,
+            which may have made a model, none is junk.
         watch_s: how long to watch whether owners on other machines are alive (see `leases.living`).
     """
     owners = living(store, sections=True, watch_s=watch_s)
@@ -110,6 +113,9 @@ def garbage(
     if facts is not None:
         stale = [path for path in _list(store.path / "kept") if path.stem not in facts]
         junk += [_junk(path, "facts", path.name) for path in stale]
+    if answers is not None and not alive:
+        unused = [path for path in _list(store.path / "answers") if path.name not in answers]
+        junk += [_junk(path, "answers", path.name) for path in unused]
     junk += _asides(store)
     junk += [_junk(path, "damaged", path.name) for path in _list(store.path / "damaged")]
     return junk

@@ -20,13 +20,14 @@ from sabir.metrics import keyphrases as _keyphrases  # noqa: F401
 from sabir.metrics import labels as _labels  # noqa: F401
 from sabir.metrics import overlap as _overlap  # noqa: F401
 from sabir.metrics.bertscore import Encoder
-from sabir.metrics.catalog import METRICS
+from sabir.metrics.catalog import METRICS, limits
 from sabir.metrics.words import primary_language, splitter_missing
 
 __all__ = [
     "METRICS",
     "Measured",
     "fitting",
+    "limits",
     "measure",
     "missing_package",
     "needs",

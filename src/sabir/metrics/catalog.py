@@ -11,6 +11,7 @@ parameters say what else it needs, by these names: `labels`, `language`, `source
 - `describe`: maps the metric's settings to the parts of its signature.
 - `version`: raised when scores change.
 - `fits`: the kinds of answer it can judge, of "label", "choice", "text", "phrases".
+- `limits`: the ends of the scale, where they are not 0 and 1.
 - `splits_words`: True where the score depends on a word splitter that may not be installed.
 """
 
@@ -23,6 +24,11 @@ import numpy as np
 from sabir.catalog import Catalog
 
 METRICS = Catalog("metric")
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """The ends of a metric's scale."""
+    return METRICS.get(metric).facts.get("limits", (0.0, 1.0))
 
 
 def scored_rows(predictions: Sequence[str | None], targets: Sequence[str], columns: int) -> np.ndarray:

@@ -132,6 +132,7 @@ def _correlation(means: np.ndarray) -> np.ndarray:
     value=_correlation,
     describe=lambda settings: [*_describe(settings)[:-1], "undefined:0"],
     fits=("label",),
+    limits=(-1.0, 1.0),
 )
 def mcc(predictions: Sequence[str | None], targets: Sequence[str], *, labels: tuple[str, ...]) -> np.ndarray:
     """Matthews correlation of answers with targets, in [-1, 1]: 0 is chance, whatever the shares of the labels.

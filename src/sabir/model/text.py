@@ -2,22 +2,29 @@
 
 With a chat template the prompt is the user's turn and the answer the assistant's; without one the answer
 follows the cue after a blank. Prompt and answer are tokenised apart and joined as ids, everywhere alike,
-so the seam between them is the same in training and in use.
+so the seam between them is the same in training and in use. Examples before a prompt (few-shot) are turns of
+their own in a chat template, and else stand before it in the same form, a blank line after each.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from sabir.errors import InputError
 from sabir.tasks import Prompt
 
 MARK = "\u241fanswer\u241f"  # stands for the answer while the template's own text is read off
+BLANK_LINE = "\n\n"
 DATE = (
     "26 Jul 2024"  # the default of Llama 3's template, which would otherwise write today's date into a prompt
 )
+
+
+Shot = tuple[Prompt, str]  # an example that a prompt stands behind: what was asked, and the gold answer
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class TextBuilder:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.chat = bool(getattr(tokenizer, "chat_template", None))
+        self._following = lru_cache(maxsize=4096)(self._after)  # labels and shots come again with every row
         self.end_id = self._end_id()
         self.pad_id = self.end_id
         self.stop_ids = sorted({self.end_id, tokenizer.eos_token_id} - {None})
@@ -47,10 +55,7 @@ class TextBuilder:
     def answer(self, text: str) -> list[int]:
         """Ids of an answer, closed by the token that ends it."""
         before, answer = ("\n", text) if self.chat else (":", f" {text}")
-        # after something, as in use: some tokenizers put a blank of their own before the first word
-        start, whole = self._encode(before, plain=True), self._encode(before + answer, plain=True)
-        joins = whole[: len(start)] != start
-        return [*(self._encode(answer, plain=True) if joins else whole[len(start) :]), self.end_id]
+        return [*self._following(before, answer), self.end_id]
 
     def prompt(self, prompt: Prompt, *, room: int) -> tuple[list[int], int]:
         """Ids of a prompt of at most `room` tokens, and how many tokens were cut off the end of its source.
@@ -72,6 +77,42 @@ class TextBuilder:
                 "Raise it or shorten the instruction.",
             )
         return ids, len(whole) - len(ids)
+
+    def few_shot(self, prompt: Prompt, shots: Sequence[Shot], *, room: int) -> list[int]:
+        """Ids of a prompt behind some examples, at most `room` tokens.
+
+        An instruction is said with the first of them, and again where another one is due. Where it all is too long,
+        every source is cut at its end to one and the same number of tokens.
+        Raises InputError when it does not fit even without the sources.
+        """
+        prompts = _said_once([*(shot for shot, _ in shots), prompt])
+        answers = [answer for _, answer in shots]
+        ids = self._turns_ids(prompts, answers)
+        if len(ids) <= room:
+            return ids
+        ends = [self._token_ends(one.source) for one in prompts]
+
+        def cut(kept: int) -> list[int]:
+            sources = [
+                one.source if len(end) <= kept else one.source[: end[kept - 1]] if kept else ""
+                for one, end in zip(prompts, ends, strict=True)
+            ]
+            shorter = [replace(one, source=source) for one, source in zip(prompts, sources, strict=True)]
+            return self._turns_ids(shorter, answers)
+
+        kept = bisect_right(range(max(map(len, ends))), room, key=lambda kept: len(cut(kept))) - 1
+        while kept >= 0:
+            if (
+                len(ids := cut(kept)) <= room
+            ):  # one token fewer may give more: where it is cut, words fall apart
+                return ids
+            kept -= 1
+        raise InputError(
+            "rivals.shots",
+            f"{len(shots)} examples and their question take {len(cut(0))} tokens without the texts, and there is room "
+            f"for {max(room, 0)}.",
+            "Lower it, raise lora.max_length, or shorten the instruction.",
+        )
 
     def example(self, prompt: Prompt, target: str) -> Example:
         """A training row: the target whole, the source cut where the row would be too long.
@@ -98,6 +139,20 @@ class TextBuilder:
             return self._encode(self._render([{"role": "user", "content": prompt.text}], generation=True))
         bos = self.tokenizer.bos_token_id
         return ([] if bos is None else [bos]) + self._encode(prompt.text, plain=True)
+
+    def _turns_ids(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[int]:
+        """Ids of prompts of which all but the last are answered."""
+        if self.chat:
+            turns = [{"role": "user", "content": prompts[0].text}]
+            for answer, prompt in zip(answers, prompts[1:], strict=True):
+                turns.append({"role": "assistant", "content": answer})
+                turns.append({"role": "user", "content": prompt.text})
+            return self._encode(self._render(turns, generation=True))
+        ids = self._prompt_ids(prompts[0])
+        for answer, prompt in zip(answers, prompts[1:], strict=True):
+            ids += [*self.answer(answer)[:-1], *self._following("x", BLANK_LINE)]
+            ids += self._following(BLANK_LINE, prompt.text)
+        return ids
 
     def _token_ends(self, text: str) -> Sequence[int]:
         """Where each token of a text ends, in characters; every character for a tokenizer that cannot say."""
@@ -134,6 +189,21 @@ class TextBuilder:
         added = self.tokenizer.added_tokens_decoder.get(token)  # Gemma 3's end of turn has no name of its own
         return token in self.tokenizer.all_special_ids or (added is not None and added.special)
 
+    def _after(self, before: str, text: str) -> tuple[int, ...]:
+        """Ids of a text after another: some tokenizers put a blank of their own before the first word."""
+        start, whole = self._encode(before, plain=True), self._encode(before + text, plain=True)
+        joins = whole[: len(start)] != start
+        return tuple(self._encode(text, plain=True) if joins else whole[len(start) :])
+
     def _encode(self, text: str, *, plain: bool = False) -> list[int]:
         """Ids of a text; in a `plain` one "</s>" is what the user wrote, never the end of a text."""
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
+
+
+def _said_once(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts in a row, without an instruction that was the last one said."""
+    said, shorter = "", []
+    for prompt in prompts:
+        shorter.append(replace(prompt, before="") if prompt.before == said else prompt)
+        said = prompt.before or said
+    return shorter

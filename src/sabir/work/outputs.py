@@ -4,42 +4,132 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from sabir.work import Outcome, Work
+from sabir.work.answers import Answers, model_key
+from sabir.work.bases import max_positions
 from sabir.work.prepare import Example, read_examples
+from sabir.work.questions import GENERATED, Question, questions, room_of
+
+Answer = dict[str, Any]  # `scores` in the order of the options, or `text` and whether it was `cut`
 
 
 def outputs(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
-    """Answer with many models on one base: the base is loaded once, each adapter once, whole models last."""
-    from sabir.model.loading import Models, holds_model, load_tokenizer, peak_device_bytes
+    """Answer with many models on one base: the base is loaded once, each adapter once, whole models last.
+
+    What is asked is put into tokens once for all models. A model that has answered all of it before is not loaded;
+    `kept` in the result counts such answers.
+    """
+    from sabir.model.loading import Models, holds_model
+    from sabir.model.vllm_generator import VllmModels
 
     def place(work: Work) -> tuple[bool, str]:
         folder = work.inputs.get("model")
         return folder is not None and holds_model(folder), str(folder or "")
 
-    base = works[0].args["base"]["folder"]
-    tokenizer = load_tokenizer(base)
-    models = Models(base, device=works[0].device)
-    for _, group in groupby(sorted(works, key=place), key=place):
-        first, *others = group
-        with models.at(first.inputs.get("model")) as model:
-            for work in (first, *others):
-                examples = read_examples(work.inputs["rows"], work.args["split"])
-                total = len(examples)
-                found, tokens = answers(
-                    model,
-                    tokenizer,
-                    examples,
-                    settings=work.settings,
-                    batch_size=work.args["batch_size"],
-                    on_batch=lambda done, work=work, total=total: work.emit(done, total),  # type: ignore[misc]
-                )
-                write_answers(work.out, found)
-                yield work.name, {"tokens": tokens, "peak_bytes": peak_device_bytes(work.device)}
+    asking = _Asking(Path(works[0].args["base"]["folder"]))
+    for vllm in (False, True):
+        some = sorted((work for work in works if by_vllm(work.settings) is vllm), key=place)
+        folders = {work.inputs["model"]: None for work in some if "model" in work.inputs}
+        models: Any = (
+            VllmModels(
+                asking.base,
+                adapters=[folder for folder in folders if not holds_model(folder)],
+                longest=max(room_of(work.settings, asking.positions) for work in some),
+            )
+            if vllm and some
+            else Models(asking.base, device=works[0].device)
+        )
+        for _, group in groupby(some, key=place):
+            sheets = list(asking.sheets(group))
+            folder = sheets[0].work.inputs.get("model")
+            unanswered = any(None in sheet.found for sheet in sheets)
+            with models.at(folder) if unanswered else nullcontext() as model:
+                for sheet in sheets:
+                    yield sheet.work.name, sheet.filled(model)
             del model  # or it would stay in memory while the next one is loaded
+
+
+class _Asking:
+    """What is asked in one job, in tokens: the same rows once for all models."""
+
+    def __init__(self, base: Path):
+        from sabir.model.loading import load_tokenizer
+
+        self.base = base
+        self.positions = max_positions(base)
+        self._tokenizer = load_tokenizer(base)
+        self._asked: dict[str, tuple[Any, list[Question]]] = {}
+
+    def sheets(self, works: Iterator[Work]) -> Iterator[_Sheet]:
+        """One sheet per step of a model, filled in as far as the answers are kept."""
+        key = ""
+        for work in works:
+            folder = work.args.get("answers")
+            if folder and not key:
+                key = model_key(work.inputs.get("model"), work.settings["base"])
+            kept = Answers(
+                Path(folder) if folder else None, model=key, settings=work.settings, device=work.device
+            )
+            builder, asked = self._questions(work)
+            yield _Sheet(work, builder, asked, [kept.get(question) for question in asked], kept)
+
+    def _questions(self, work: Work) -> tuple[Any, list[Question]]:
+        from sabir.model.text import TextBuilder
+
+        files = [str(work.inputs.get(role, "")) for role in ("rows", "shots")]
+        key = json.dumps([files, work.args["split"], dict(work.settings)], sort_keys=True)
+        if key not in self._asked:
+            builder = TextBuilder(self._tokenizer, max_length=work.settings["max_length"])
+            asked = questions(
+                builder,
+                read_examples(work.inputs["rows"], work.args["split"]),
+                settings=work.settings,
+                train=read_examples(work.inputs["shots"], "train") if work.settings.get("shots") else (),
+                positions=self.positions,
+            )
+            self._asked[key] = builder, asked
+        return self._asked[key]
+
+
+@dataclass
+class _Sheet:
+    """The questions of one step, with the answers that are known so far."""
+
+    work: Work
+    builder: Any
+    asked: list[Question]
+    found: list[Answer | None]
+    kept: Answers
+
+    def filled(self, model: Any) -> Outcome:
+        """Have a model answer what is open, keep that, and write the file of the step."""
+        from sabir.model.loading import peak_device_bytes
+
+        work, total = self.work, len(self.asked)
+        still = [place for place, answer in enumerate(self.found) if answer is None]
+        known = total - len(still)
+        made, tokens = answered(
+            model,
+            self.builder,
+            [self.asked[place] for place in still],
+            work.settings,
+            max(1, work.args["batch_size"] >> work.halvings),
+            lambda done: work.emit(known + done, total),
+        )
+        for place, answer in zip(still, made, strict=True):
+            self.found[place] = answer
+            self.kept.add(self.asked[place], answer)
+        self.kept.save()
+        told = [in_words(question, answer) for question, answer in zip(self.asked, self.found, strict=True)]
+        write_answers(work.out, told)
+        result = {"result": {"kept": known}} if known else {}
+        return {"tokens": tokens, "peak_bytes": peak_device_bytes(work.device), **result}
 
 
 def answers(
@@ -51,78 +141,76 @@ def answers(
     batch_size: int,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """The model's answer to each row, and the number of tokens read and written.
+    """A model's answer to each row, as `outputs` writes it, and the number of tokens read and written.
 
     Args:
-        settings: `answer` ("label" or "text"), `max_length`, and `labels` or `max_new_tokens`.
+        settings: `answer`, `max_length`, and `labels` or `max_new_tokens`; `language` is named in errors.
     """
     from sabir.model.text import TextBuilder
 
     builder = TextBuilder(tokenizer, max_length=settings["max_length"])
-    if settings["answer"] == "label":
-        return choose_labels(model, builder, examples, settings["labels"], batch_size, on_batch)
-    return write_texts(model, builder, examples, settings["max_new_tokens"], batch_size, on_batch)
+    asked = questions(builder, examples, settings=settings)
+    made, tokens = answered(model, builder, asked, settings, batch_size, on_batch)
+    return [in_words(question, answer) for question, answer in zip(asked, made, strict=True)], tokens
 
 
-def choose_labels(
+def by_vllm(settings: Mapping[str, Any]) -> bool:
+    """Whether vLLM answers: it writes texts, and chooses nothing."""
+    return settings["answer"] in GENERATED and settings.get("generator") == "vllm"
+
+
+def answered(
     model: Any,
     builder: Any,
-    examples: Sequence[Example],
-    labels: Sequence[str],
+    asked: Sequence[Question],
+    settings: Mapping[str, Any],
     batch_size: int,
-    on_batch: Callable[[int], None] = lambda done: None,
-) -> tuple[list[dict[str, Any]], int]:
-    """The likeliest label of each row with all log-likelihoods, and the number of tokens read."""
-    from sabir.model.likelihood import label_scores
+    on_batch: Callable[[int], None],
+) -> tuple[list[Answer], int]:
+    """An answer to each question, and the number of tokens read (of prompts) and written."""
+    if not asked:
+        return [], 0
+    prompts = [question.prompt for question in asked]
+    read = sum(map(len, prompts))
+    if settings["answer"] not in GENERATED:
+        from sabir.model.likelihood import option_scores
 
-    label_ids = [builder.answer(label) for label in labels]
-    room = builder.max_length - max(map(len, label_ids))
-    prompts = [builder.prompt(example.prompt, room=room)[0] for example in examples]
-    scores = label_scores(
-        model,
-        prompts,
-        label_ids,
-        pad_id=builder.pad_id,
-        batch_size=batch_size,
-        on_batch=on_batch,
-    )
-    found = []
-    for example, row in zip(examples, scores.tolist(), strict=True):
-        best = max(range(len(labels)), key=row.__getitem__)
-        found.append(
-            {"id": example.id, "prediction": labels[best], "scores": dict(zip(labels, row, strict=True))}
+        scores = option_scores(
+            model,
+            prompts,
+            [question.option_ids for question in asked],
+            pad_id=builder.pad_id,
+            batch_size=batch_size,
+            on_batch=on_batch,
         )
-    return found, sum(map(len, prompts))
-
-
-def write_texts(
-    model: Any,
-    builder: Any,
-    examples: Sequence[Example],
-    max_new_tokens: int,
-    batch_size: int,
-    on_batch: Callable[[int], None] = lambda done: None,
-) -> tuple[list[dict[str, Any]], int]:
-    """The generated text for each row ("" where nothing was written), and the tokens read and written."""
+        return [{"scores": row} for row in scores], read
     from sabir.model.generate import generate
+    from sabir.model.vllm_generator import Writer
 
-    prompts = [
-        builder.prompt(example.prompt, room=builder.max_length - max_new_tokens)[0] for example in examples
-    ]
-    written = generate(
-        model,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        stop_ids=builder.stop_ids,
-        pad_id=builder.pad_id,
-        batch_size=batch_size,
-        on_batch=on_batch,
-    )
-    found = [
-        {"id": example.id, "prediction": builder.decode(ids).strip()}
-        for example, ids in zip(examples, written, strict=True)
-    ]
-    return found, sum(map(len, prompts)) + sum(map(len, written))
+    told = {"max_new_tokens": settings["max_new_tokens"], "stop_ids": builder.stop_ids, "on_batch": on_batch}
+    if isinstance(model, Writer):
+        written = model.generate(prompts, **told)
+    else:
+        written = generate(model, prompts, pad_id=builder.pad_id, batch_size=batch_size, **told)
+    found: list[Answer] = []
+    for ids in written:
+        cut = len(ids) >= settings["max_new_tokens"] and ids[-1] not in builder.stop_ids
+        found.append({"text": builder.decode(ids).strip(), "cut": cut})
+    return found, read + sum(map(len, written))
+
+
+def in_words(question: Question, answer: Answer | None) -> dict[str, Any]:
+    """An answer in words: the first of the likeliest options, or the text."""
+    assert answer is not None
+    if "text" in answer:
+        return {"id": question.id, "prediction": answer["text"], **({"cut": True} if answer["cut"] else {})}
+    scores = answer["scores"]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return {
+        "id": question.id,
+        "prediction": question.options[best],
+        "scores": dict(zip(question.options, scores, strict=True)),
+    }
 
 
 def write_answers(folder: Path, found: Sequence[Mapping[str, Any]]) -> None:

@@ -7,5 +7,7 @@ import transformers.models.llama.modeling_llama  # noqa: F401
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments  # noqa: F401
 
 import sabir.metrics
+import sabir.model.generate
+import sabir.model.likelihood
 import sabir.model.train
 import sabir.work.outputs  # noqa: F401

@@ -285,14 +285,23 @@ class _Search:
                     model,
                     self.tokenizer,
                     examples,
-                    settings={**settings["decoding"], "max_length": settings["max_length"][language]},
+                    settings={
+                        **settings["decoding"],
+                        "language": language,
+                        "max_length": settings["max_length"][language],
+                    },
                     batch_size=self.work.args["batch_size"],
                 )
                 self.tokens += tokens
-                predictions = [answer["prediction"] for answer in found]
-                targets = [example.target for example in examples]
-                labels = settings["labels"]
-                measured = measure(metric, predictions, targets, labels=labels, language=language)
+                measured = measure(
+                    metric,
+                    [answer["prediction"] for answer in found],
+                    [example.target for example in examples],
+                    labels=settings["labels"] or None,
+                    language=language,
+                    sources=[example.prompt.source for example in examples],
+                    scores=[answer.get("scores") for answer in found],
+                )
                 groups.append(measured.statistics)
         mean = bootstrap_macro(groups, METRICS.get(metric).facts["value"], seed=0, resamples=FEW).value
         if mean is None or math.isnan(mean):
