@@ -313,6 +313,18 @@ def test_gc_keeps_what_releases_stand_on_and_says_what_it_frees(story, tmp_path)
     assert project(config).show()["costs"] == story.shown["costs"], "the ledger is kept for ever"
 
 
+def test_gc_drops_the_kept_answers_of_models_that_are_gone(story, tmp_path):
+    config = copied(story, tmp_path)
+    answers = config.parent / ".sabir/answers"
+    before = {path.name for path in answers.iterdir()}
+    (answers / ("0" * 64)).mkdir()
+    freed = project(config).gc(keep_runs=0)
+    kept = {path.name for path in answers.iterdir()}
+    assert "0" * 64 not in kept
+    assert {row["name"] for row in freed["junk"] if row["what"] == "answers"} == before - kept | {"0" * 64}
+    assert kept, "the models that are in use answer again from what they answered"
+
+
 def test_damage_is_found_and_the_next_run_redoes_just_that(story, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(story.folder, copy, symlinks=True)
@@ -600,8 +612,10 @@ def test_a_forgotten_row_costs_one_language_and_leaves_no_trace(story, tmp_path)
     with pytest.raises(InputError, match="release 4, which is in use, was made of a forgotten row"):
         project(config).forget(purge=True)
     project(config).promote(accept=["all"])
+    assert list((config.parent / ".sabir/answers").glob("*/*.json"))
     purged = project(config).forget(purge=True)
     assert purged["purged"]
+    assert not (config.parent / ".sabir/answers").exists(), "an answer to the row may be among them"
     assert purged["copies"]
     assert project(config).forget()["copies"] == []
     held = [

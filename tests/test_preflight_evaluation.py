@@ -109,3 +109,22 @@ def test_a_test_set_of_three_rows_is_warned_of(tmp_path):
     config = write_project(tmp_path, TWO)
     write_rows(tmp_path / "data/de/test.jsonl", rows("de", "test", 3))
     assert any("de 3 test" in warning for warning in sabir.Project(config).check()["warnings"])
+
+
+def test_more_examples_than_rows_are_refused(tmp_path):
+    config = write_project(tmp_path, TWO, rivals={"shots": 3})
+    write_rows(tmp_path / "data/de/train.jsonl", rows("de", "train", 3))
+    assert "rivals.shots: is 3, and de has 3 training rows." in complaint(config)
+
+
+def test_a_choice_that_does_not_fit_into_a_row_is_told_by_its_place(tmp_path):
+    config = write_project(tmp_path, TWO, task={"name": "choice"})
+    for language in TWO:
+        for split in ("train", "valid", "test"):
+            given = [{**row, "choices": ["delivery", "payment"]} for row in rows(language, split, 12)]
+            if (language, split) == ("de", "test"):
+                given[3]["choices"].append("a very long choice indeed " * 30)
+            write_rows(tmp_path / f"data/{language}/{split}.jsonl", given)
+    said = complaint(config)
+    assert "data/de/test.jsonl, line 4: the answer takes" in said
+    assert "lora.max_length = 64" in said

@@ -31,7 +31,7 @@ from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
 REMEMBERED = 200  # files, and sources, of the other configs that share a store
-RENDERING = 6  # raise it when rows are rendered differently: remembered summaries are then read anew
+RENDERING = 7  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from sabir.engine import ledger
 from sabir.engine.leases import EXPIRY_S, SECTION, leases, living
-from sabir.engine.store import RECORD, THREADS, Store, seal_holds, sha256_of
+from sabir.engine.store import ANSWERS, RECORD, THREADS, Store, seal_holds, sha256_of
 from sabir.errors import StoreError
 
 ASIDE_S = 3600.0  # what a living process writes aside is not so old
@@ -114,7 +114,7 @@ def garbage(
         stale = [path for path in _list(store.path / "kept") if path.stem not in facts]
         junk += [_junk(path, "facts", path.name) for path in stale]
     if answers is not None and not alive:
-        unused = [path for path in _list(store.path / "answers") if path.name not in answers]
+        unused = [path for path in _list(store.path / ANSWERS) if path.name not in answers]
         junk += [_junk(path, "answers", path.name) for path in unused]
     junk += _asides(store)
     junk += [_junk(path, "damaged", path.name) for path in _list(store.path / "damaged")]

@@ -9,6 +9,7 @@ runs/<id>.json                  the ledger, one file a run
 owners/<name>.json              living processes that may hold leases (see `sabir.engine.leases`)
 leases/<what>/<owner>           what one of them holds: a step by its fingerprint, or a section by its name
 damaged/<fingerprint>/          steps that `sabir.engine.care` found damaged and took out of the way
+answers/<model>/<digest>.json   what a model answered before, by content; safe to delete
 cache/<name>.json               facts remembered by size and time of a file; safe to delete
 """
 
@@ -30,6 +31,7 @@ from sabir.errors import StoreError
 
 FORMAT = 1
 RECORD = "record.json"
+ANSWERS = "answers"
 UNSEALED = "0" * 64
 FULL = (errno.ENOSPC, errno.EDQUOT)
 THREADS = 8  # at once, forcing files to the disk shares a commit of the file system: 14 -> 3 ms a step

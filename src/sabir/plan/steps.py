@@ -12,6 +12,7 @@ from sabir.catalog import non_default
 from sabir.config import Config, MergeConfig, SearchConfig, members
 from sabir.engine.fingerprint import Canonical
 from sabir.engine.steps import Dep, Known, Part, Step
+from sabir.engine.store import ANSWERS
 from sabir.facts import Facts
 from sabir.languages import LoraConfig, UpdateConfig
 from sabir.lineage import Ancestor
@@ -308,7 +309,7 @@ class Steps:
             "base": self.base,
             "split": _file(split),
             "batch_size": self.config.evaluate.batch_size,
-            "answers": str(self.config.run.store / "answers"),
+            "answers": str(self.config.run.store / ANSWERS),
         }
         run, batch = "sabir.work.outputs:outputs", "outputs"
         if plain == ROUTED:

@@ -141,12 +141,13 @@ def _lengths(config: Config, facts: Facts, base: Path) -> list[InputError]:
             )
         for language in languages:
             size, place, frame = facts.rows[language].longest_frame
-            options = [len(label.encode()) + 2 for label in facts.task.labels]
-            longest = facts.task.max_new_tokens or max(options, default=1)  # choices: `_long_targets`
+            longest_choice = [text for _, _, text in facts.rows[language].longest_targets[:1]]
+            options = facts.task.labels or (longest_choice if facts.task.answer == "choice" else [])
+            longest = facts.task.max_new_tokens or max((len(one.encode()) + 2 for one in options), default=1)
             if size + 1 + longest <= length:  # a token holds at least a byte
                 tokens = 0
             else:
-                answers = [count(f" {label}") + 1 for label in facts.task.labels] or [longest]
+                answers = [count(f" {option}") + 1 for option in options] or [longest]
                 tokens = count(frame) + 1 + max(answers)
             if tokens > length:
                 errors.append(

@@ -13,12 +13,8 @@ from sabir.own_code import is_own, own_function
 
 def rivals_errors(config: Config, facts: Facts) -> list[InputError]:
     """Rivals that this task cannot have, or that lack a package."""
-    return [
-        *_of_the_task(config, facts),
-        *_routed(config, facts),
-        *_translated(config, facts),
-        *_generated(config, facts),
-    ]
+    every = (_of_the_task, _few_shot, _routed, _translated, _generated)
+    return [error for each in every for error in each(config, facts)]
 
 
 def _of_the_task(config: Config, facts: Facts) -> Iterator[InputError]:
@@ -27,6 +23,15 @@ def _of_the_task(config: Config, facts: Facts) -> Iterator[InputError]:
     if config.rivals.translate is not None:
         found = "a translated question is answered in another language; only labels are the same in all."
         yield InputError("rivals.translate", found, "Leave it out.")
+
+
+def _few_shot(config: Config, facts: Facts) -> Iterator[InputError]:
+    """Examples are never the asked row itself, so there must be one more than is shown."""
+    for language, summary in facts.rows.items():
+        rows = summary.rows.get("train", 0)
+        if 0 < rows <= config.rivals.shots:
+            found = f"is {config.rivals.shots}, and {language} has {rows} training rows."
+            yield InputError("rivals.shots", found, "Lower it, or add rows.")
 
 
 def _routed(config: Config, facts: Facts) -> Iterator[InputError]:

@@ -12,7 +12,7 @@ from sabir.catalog import did_you_mean
 from sabir.config import Config
 from sabir.engine import care, ledger
 from sabir.engine.leases import CARE, exclusive
-from sabir.engine.store import Store
+from sabir.engine.store import ANSWERS, Store
 from sabir.engine.why import difference, roots
 from sabir.errors import InputError, raise_all
 from sabir.lora.files import open_adapter
@@ -22,6 +22,7 @@ from sabir.project.running import writing
 from sabir.project.standing import Standing
 from sabir.releases import Log, logs
 from sabir.serving import keep_only_current
+from sabir.work.answers import model_keys
 from sabir.work.copies import holding, splits_holding
 from sabir.work.sources import Forgotten, find_rows, hash_of
 
@@ -84,7 +85,13 @@ def gc(standings: Sequence[Standing], *, dry_run: bool, keep_runs: int) -> Docum
             roots |= {record["fingerprint"] for record in store.records() if record["run"] in unsettled}
         roots |= {line.adapter for standing in standings for line in standing.locked.lineage.values()}
         keep = care.closure(store, roots)
-        junk = care.garbage(store, keep, resumable=planned, facts=_merged_facts(store, keep))
+        junk = care.garbage(
+            store,
+            keep,
+            resumable=planned,
+            facts=_merged_facts(store, keep),
+            answers=_answering(standings, keep),
+        )
         freed = sum(one.size_bytes for one in junk) if dry_run else care.sweep(store, junk)
     return {
         "dry_run": dry_run,
@@ -97,6 +104,14 @@ def _make_room(store: Store) -> None:
     """On a full disk nobody could say that he cleans up; what is only remembered goes first."""
     if store.path.is_dir() and shutil.disk_usage(store.path).free < ROOM_BYTES:
         shutil.rmtree(store.path / "cache", ignore_errors=True)
+        shutil.rmtree(store.path / ANSWERS, ignore_errors=True)
+
+
+def _answering(standings: Sequence[Standing], keep: Collection[str]) -> set[str]:
+    """The models whose answers are of use: the bare bases, and all that are kept."""
+    records = [record for one in keep if (record := standings[0].store.record(one)) is not None]
+    bases = {standing.facts.base.identity for standing in standings}
+    return {key for base in bases for key in model_keys(records, base)}
 
 
 def _merged_facts(store: Store, keep: Collection[str]) -> set[str] | None:
@@ -271,4 +286,5 @@ def _purge(standing: Standing, copies: Sequence[Mapping[str, Any]]) -> None:
         if folder.name.partition("~")[0] not in planned:
             shutil.rmtree(folder)
     shutil.rmtree(store.path / "damaged", ignore_errors=True)
+    shutil.rmtree(store.path / ANSWERS, ignore_errors=True)  # whose rows they answer is not told by them
     keep_only_current(serving_folder(standing))

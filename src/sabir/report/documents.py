@@ -222,7 +222,10 @@ def step_rows(
     """
     rows = []
     for step in steps:
-        cost = records.get(step["name"], {}).get("cost", {})
+        record = records.get(step["name"], {})
+        cost = record.get("cost", {})
+        if (record.get("result") or {}).get("kept"):  # answered before: its time says nothing of its size
+            cost = {**cost, "size": None}
         rows.append(
             {
                 **{key: step[key] for key in STEP_FIELDS},

@@ -49,8 +49,9 @@ class Summary:
 
     Per split: `digests` (order-free; ids, groups and options enter those of valid and test, and not train's),
     `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_targets`
-    are the longest training answers, (bytes of UTF-8, place, text), the longest first; `longest_frame` is the
-    longest prompt without its text, in the same form; `forgotten` counts the rows that were left out.
+    are the longest training answers, and the longest choices of all rows, (bytes of UTF-8, place, text), the
+    longest first; `longest_frame` is the longest prompt without its text, in the same form; `forgotten` counts
+    the rows that were left out.
     """
 
     digests: Mapping[str, str]
@@ -103,8 +104,10 @@ def load(source: Source, task: Task, *, only_test: bool = False) -> tuple[dict[s
                 continue
             alone = examples[-1].prompt.before + examples[-1].prompt.after
             frame = max(frame, (len(alone.encode()), place, alone))
-            if split == "train":
-                targets.append((len(examples[-1].target.encode()), place, examples[-1].target))
+            answers = examples[-1].options or ((examples[-1].target,) if split == "train" else ())
+            if answers:
+                longest = max(answers, key=lambda answer: len(answer.encode()))
+                targets.append((len(longest.encode()), place, longest))
         if wrong > SHOWN:
             errors.append(
                 InputError(f"{source.language}/{split}", f"{wrong - SHOWN} more rows are wrong likewise.")
