@@ -13,7 +13,7 @@ from sabir.engine.run import Listener
 from sabir.engine.store import Store
 from sabir.errors import GateNotMet, InputError, SabirError, StepFailed, StoreError, raise_all
 from sabir.languages import is_language_tag
-from sabir.project import releasing, running, upkeep
+from sabir.project import looking_back, releasing, running, upkeep
 from sabir.project.accounts import rates, retraining, settle, size_from_nothing, supposed
 from sabir.project.documents import compared, run_document
 from sabir.project.places import slots
@@ -292,11 +292,11 @@ class Project:
         """
         hand = Hand(workers, listener or Listener())
         with self._one() as config:
-            return releasing.blame(self._standing(config, with_base=True), release, language, hand=hand)
+            return looking_back.blame(self._standing(config, with_base=True), release, language, hand=hand)
 
     def releases(self) -> dict[str, Any]:
         """The history of releases, the oldest first, and which is current."""
-        return self._all(lambda config: releasing.history(self._standing(config, with_base=False)))
+        return self._all(lambda config: looking_back.history(self._standing(config, with_base=False)))
 
     def export(
         self, out: str | Path, *, form: releasing.Form = "adapter", release: str | None = None

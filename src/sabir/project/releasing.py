@@ -1,12 +1,12 @@
-"""Releases of a project: promote through the gate, go back, hold a language, find who is to blame, export."""
+"""Releases of a project: promote through the gate, go back, hold a language, export."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,14 +16,14 @@ from sabir.catalog import did_you_mean
 from sabir.engine.leases import exclusive
 from sabir.errors import InputError
 from sabir.lock import Hold
-from sabir.plan import COMBINED, CONTINUED, Released, against, comparison_of, suspects
+from sabir.plan import COMBINED, CONTINUED, Released, against
 from sabir.power import detectable_from_n
 from sabir.project.documents import at_once
-from sabir.project.running import Hand, do_graph, writing
-from sabir.project.standing import Standing, State, released
+from sabir.project.running import writing
+from sabir.project.servers import base_folder, must_be_there, named_base, put_there, serve, serving_folder
+from sabir.project.standing import Standing, State
 from sabir.releases import INCUMBENT, Release, Verdict, gate, refusal
 from sabir.report.documents import score_rows
-from sabir.serving import swap
 
 Document = dict[str, Any]
 Form = Literal["adapter", "model"]
@@ -91,7 +91,7 @@ def put_to_use(candidates: Sequence[Candidate], *, by: str | None) -> list[Docum
     def served(rest: Sequence[Candidate]) -> None:
         if not rest:
             return write_down()
-        _swap(rest[0].standing, rest[0].fingerprint, then=lambda: served(rest[1:]))
+        put_there(rest[0].standing, rest[0].fingerprint, then=lambda: served(rest[1:]))
 
     with writing(store), exclusive(store, "serve"):
         served(candidates)
@@ -330,13 +330,13 @@ def roll_back(standing: Standing, to: str | None, *, by: str | None) -> Document
         raise InputError(
             standing.where, f"release {current.name} is the first one: nothing was in use before it."
         )
-    _must_be_there(standing, target)
+    must_be_there(standing, target)
 
     def write_down() -> None:
         if target.name != current.name:
             standing.log.roll_back(target.name, by or _user())
 
-    _serve(standing, target.fingerprint, then=write_down)
+    serve(standing, target.fingerprint, then=write_down)
     return {
         "release": target.name,
         "before": current.name,
@@ -408,82 +408,6 @@ def _hold(config: Path, language: str, hold: Hold | None) -> None:
     lock.write(config, replace(locked, holds=holds if hold is None else {**holds, language: hold}))
 
 
-# --- looking back ----------------------------------------------------------------------------------------
-
-
-def blame(standing: Standing, name: str, language: str, *, hand: Hand) -> Document:
-    """Which of a release's changes made one language worse, each put back by itself; the worst first."""
-    from sabir.stats import holm
-    from sabir.work.judge import judge
-
-    standing.must_have(language, f"blame {name} {language}")
-    release = standing.log.named(name)
-    parent = None if release.parent is None else standing.log.named(release.parent)
-    if parent is None or not parent.languages or not release.languages:
-        found = "it has no parent that is a merge of adapters."
-        raise InputError(f"blame {name}", found, "Only what differs between two merges can be put back.")
-    _must_be_mergeable(standing, release, parent)
-    now, before = released(release), released(parent)
-    graph, models = suspects(standing.config, standing.facts, now, before, language)
-    if not models:
-        raise InputError(f"blame {name}", f"nothing differs from release {parent.name}.")
-    records = do_graph(standing, graph, hand)
-    step = comparison_of(
-        standing.config, standing.facts, [[one, now.model] for one in models.values()], language
-    )
-    inputs = {role: graph.fingerprints[str(dep)] for role, dep in step.deps.items()}
-    rows = [row for row in _judged(judge, standing, step, inputs) if row["language"] == language]
-    by_model = {row["a"]: row for row in rows}
-    metric = step.settings["metric"]
-    corrected = holm([by_model[model]["p"] for model in models.values()])
-    ranked = [
-        {
-            "suspect": suspect,
-            "value": _value(records[f"scores/{model}/{language}/test"], metric),
-            **{key: by_model[model][key] for key in ("difference", "low", "high", "n")},
-            "p": p,
-        }
-        for (suspect, model), p in zip(models.items(), corrected, strict=True)
-    ]
-    return {
-        "release": release.name,
-        "parent": parent.name,
-        "language": language,
-        "metric": metric,
-        "value": _value(records[f"scores/{now.model}/{language}/test"], metric),
-        "suspects": sorted(ranked, key=lambda row: (-(row["difference"] or 0.0), row["suspect"])),
-    }
-
-
-def _judged(judge: Any, standing: Standing, step: Any, inputs: Mapping[str, str]) -> list[dict[str, Any]]:
-    return next(iter(judge([at_once(standing, step, inputs)])))[1]["result"]["comparisons"]
-
-
-def _value(record: Mapping[str, Any], metric: str) -> float | None:
-    return next(row["value"] for row in record["result"]["scores"] if row["metric"] == metric)
-
-
-def history(standing: Standing) -> Document:
-    """Every release, the oldest first: data, recipe, scores, cost, who promoted it."""
-    current = standing.current
-    rows = []
-    for release in standing.log.releases():
-        row = {**asdict(release), "scores": list(release.scores)}
-        row["in_store"] = standing.store.has(release.fingerprint)
-        rows.append(row)
-    events = [
-        {"at": event.at, "by": event.by, "to": event.to, "event": "promote" if event.promoted else "rollback"}
-        for event in standing.log.events()
-    ]
-    metric = standing.config.select.metric or standing.facts.task.metrics[0]
-    return {
-        "current": current.name if current else None,
-        "releases": rows,
-        "events": events,
-        "metric": metric,
-    }
-
-
 # --- for servers -----------------------------------------------------------------------------------------
 
 
@@ -494,7 +418,7 @@ def model_in_use(standing: Standing) -> Path:
     """
     current = standing.current
     if current is not None:
-        _must_be_there(standing, current)
+        must_be_there(standing, current)
         return standing.store.folder(current.fingerprint)
     state = standing.state()
     name = _candidate(standing, state, None)
@@ -517,74 +441,10 @@ def export(standing: Standing, out: Path, *, form: Form, name: str | None) -> Do
         folder = model_in_use(standing)
     else:
         release = standing.log.named(name)
-        _must_be_there(standing, release)
+        must_be_there(standing, release)
         folder = standing.store.folder(release.fingerprint)
-    write(folder, out, base=_base(standing), base_folder=_base_folder(standing), form=form)
+    write(folder, out, base=named_base(standing), base_folder=base_folder(standing), form=form)
     return {"out": str(out), "form": form, "release": name or _current_name(standing)}
-
-
-def _serve(standing: Standing, fingerprint: str, *, then: Callable[[], object] = lambda: None) -> None:
-    """Put a model where servers look, in one move; `then` is called once it lies there, just before that."""
-    with writing(standing.store), exclusive(standing.store, "serve"):
-        _swap(standing, fingerprint, then=then)
-
-
-def _swap(standing: Standing, fingerprint: str, *, then: Callable[[], object]) -> None:
-    """The same, where it is ours to serve."""
-    from sabir.work.export import export as write
-
-    config = standing.config
-
-    def build(out: Path) -> None:
-        write(
-            standing.store.folder(fingerprint),
-            out,
-            base=_base(standing),
-            base_folder=_base_folder(standing),
-            form=config.serve.form,
-        )
-
-    name = f"{fingerprint[:12]}-{config.serve.form}"
-    swap(serving_folder(standing), name, build, owner=config.name, then=then)
-
-
-def serving_folder(standing: Standing) -> Path:
-    """Where servers find the release in use, as `current`."""
-    return standing.config.serve.folder or standing.store.path / "serve"
-
-
-def _base_folder(standing: Standing) -> Path:
-    assert standing.facts.base_folder is not None  # a standing with its base
-    return standing.facts.base_folder
-
-
-def _base(standing: Standing) -> dict[str, Any]:
-    base = standing.facts.base
-    return {"name": base.name.partition("@")[0] if base.revision else base.name, "revision": base.revision}
-
-
-def _must_be_mergeable(standing: Standing, release: Release, parent: Release) -> None:
-    """Raise InputError where an adapter of either is lost, or stands on another base than today's."""
-    for one in (release, parent):
-        if not standing.same_base(one):
-            raise _other_base(standing, one)
-        for language, adapter in one.languages.items():
-            if not standing.store.has(adapter):
-                found = f"its adapter of {language} is no longer in the store."
-                raise InputError(f"release {one.name}", found, "It was purged or lost.")
-
-
-def _other_base(standing: Standing, release: Release) -> InputError:
-    found = f"stands on another base than {standing.config.base!r}."
-    return InputError(f"release {release.name}", found, "Name its base under base: again.")
-
-
-def _must_be_there(standing: Standing, release: Release) -> None:
-    if not standing.same_base(release):
-        raise _other_base(standing, release)
-    if not standing.store.has(release.fingerprint):
-        found = "its model is no longer in the store."
-        raise InputError(f"release {release.name}", found, "It was purged or lost; name another one.")
 
 
 def _current_name(standing: Standing) -> str | None:

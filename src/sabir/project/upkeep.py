@@ -17,8 +17,8 @@ from sabir.engine.why import difference, roots
 from sabir.errors import InputError, raise_all
 from sabir.lora.files import open_adapter
 from sabir.project.accounts import settle
-from sabir.project.releasing import serving_folder
 from sabir.project.running import writing
+from sabir.project.servers import serving_folder
 from sabir.project.standing import Standing
 from sabir.releases import Log, logs
 from sabir.serving import keep_only_current
