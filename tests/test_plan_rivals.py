@@ -192,3 +192,20 @@ def test_an_own_task_is_read_again_when_it_says_so(tmp_path):
     one, two = found
     assert one["outputs/base/de/test"] == two["outputs/base/de/test"]
     assert one["scores/base/de/test"] != two["scores/base/de/test"]
+
+
+def test_averages_are_plain_and_weighted_each_with_its_scales(tmp_path):
+    config = project(tmp_path, merges=["averages"])
+    write_rows(tmp_path / "data/de/train.jsonl", rows("de", "train", 72))
+    graph = graph_of(config)
+    candidates = graph["select"].settings["candidates"]
+    assert {name: len(members) for name, members in candidates.items()} == {"average": 3, "weighted": 3}
+    assert len({graph.fingerprints[member] for members in candidates.values() for member in members}) == 6
+
+
+def test_languages_with_as_many_rows_make_the_weighted_average_the_plain_one(tmp_path):
+    graph = graph_of(project(tmp_path, merges=["averages"]))
+    pairs = [
+        (f"merged/average[scale={scale}]", f"merged/weighted[scale={scale}]") for scale in (1.0, 2.0, 3.0)
+    ]
+    assert all(graph.fingerprints[one] == graph.fingerprints[other] for one, other in pairs)

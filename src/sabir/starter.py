@@ -55,7 +55,7 @@ baseline: combined          # one adapter on all data, to compare with; `none` s
 
 # Each is merged and scored; the best on the validation rows is selected. `sabir list recipes` has more.
 merges:
-  average: average
+  averages: averages        # plain, and weighted by training rows; what every other merge must beat
   ties: {method: ties, density: 1.0, scale: {grid: [0.5, 1.0]}}
   ties-knots: {method: ties, space: knots, density: 1.0, scale: {grid: [0.5, 1.0]}}
   # tuned: {method: ties, space: knots, search: {budget: 30}}     # pip install 'sabir[search]'

@@ -188,7 +188,7 @@ def test_a_search_has_its_defaults_and_is_one_merge(read):
         ),
         (
             "merges: {t: {preset: paper-eigth}}",
-            "merges.t.preset: no such preset: 'paper-eigth'. Known are: paper-eight. "
+            "merges.t.preset: no such preset: 'paper-eigth'. Known are: paper-eight, averages. "
             "Did you mean 'paper-eight'?",
         ),
         (

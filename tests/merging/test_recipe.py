@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -69,17 +70,20 @@ def test_what_others_call_the_same_is_one_of_ours():
     assert make_recipe("svd") == make_recipe("task-arithmetic")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_merge_of_a_preset_can_be_made(preset):
+@pytest.mark.parametrize(("preset", "count"), [("paper-eight", 8), ("averages", 6)])
+def test_every_merge_of_a_preset_can_be_made(preset, count):
     made = {}
     for merge_name, (recipe, settings, rest) in PRESETS[preset].items():
         grids = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
-        for density in grids["density"]:
-            one = make_recipe(
-                recipe, settings={"density": density, "scale": grids["scale"][0]}, rank=16, **rest
-            )
-            made[merge_name, density] = json.dumps(one.identity())
-    assert len(set(made.values())) == len(made) == 8
+        rest = {**rest, "weights": {"de": 0.7, "en": 0.3}} if "weights" in rest else rest
+        for values in itertools.product(*grids.values()):
+            one = make_recipe(recipe, settings=dict(zip(grids, values, strict=True)), rank=16, **rest)
+            made[merge_name, values] = json.dumps(one.identity())
+    assert len(set(made.values())) == len(made) == count
+
+
+def test_every_preset_is_tried():
+    assert set(PRESETS) == {"paper-eight", "averages"}
 
 
 def test_a_method_is_in_its_own_space_where_none_is_given():

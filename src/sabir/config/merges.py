@@ -127,8 +127,9 @@ def _preset(
     merges = []
     for name, (recipe, settings, choices) in PRESETS[preset].items():
         values = {k: Grid(tuple(v)) if isinstance(v, list | tuple) else v for k, v in settings.items()}
+        weights: Literal["rows"] | None = "rows" if choices.get("weights") == "rows" else None
         merge = MergeConfig(
-            name, recipe, None, None, values, None, rank, dialect=choices.get("dialect"), dtype=dtype
+            name, recipe, None, None, values, weights, rank, dialect=choices.get("dialect"), dtype=dtype
         )
         if (checked := _checked_merge(reader, merge, path, languages)) is not None:
             merges.append(checked)

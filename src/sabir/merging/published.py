@@ -85,6 +85,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 # starting points KnOTS reports and one other density are ours.
 _TIES_TWO = {"density": [0.2, 1.0], "scale": 0.5}
 _DARE_TWO = {"density": [0.2, 0.5], "scale": 0.4}
+_SCALES = {"scale": [1.0, 2.0, 3.0]}  # of the mean: n of n adapters is their sum
 PRESETS: Mapping[str, Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, str]]]] = MappingProxyType(
     {
         "paper-eight": {
@@ -92,6 +93,8 @@ PRESETS: Mapping[str, Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, st
             "dare-ties": ("dare-ties", _DARE_TWO, {"dialect": "paper"}),
             "ties-knots": ("ties-knots", _TIES_TWO, {"dialect": "paper"}),
             "dare-ties-knots": ("dare-ties-knots", _DARE_TWO, {"dialect": "paper"}),
-        }
+        },
+        # What every other merge must beat: the mean, and the mean by training rows, with scales to choose among.
+        "averages": {"average": ("average", _SCALES, {}), "weighted": ("average", _SCALES, {"weights": "rows"})},
     }
 )

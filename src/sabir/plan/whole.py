@@ -117,7 +117,7 @@ def _until_selection(
         for model in models:
             steps += _under_stress(first, model, split)
     graph = Graph(steps)
-    _refuse_twins(graph)
+    _refuse_twins(graph, config)
     return Plan(graph, tuple(later), tuple(everyone), tuple(models))
 
 
@@ -212,7 +212,7 @@ def selected(
         steps += make.evaluation(release.model, "test")
         steps.append(changes(make, selection["selected"], release))
     graph = Graph(steps, on=first.graph)
-    _refuse_twins(graph)
+    _refuse_twins(graph, config)
     return Plan(graph, (), first.merges, tuple(models))
 
 
@@ -259,8 +259,12 @@ def comparison_of(config: Config, facts: Facts, pairs: list[list[str]], language
     return Steps(config, facts).judged(pairs, [language], floor=None)
 
 
-def _refuse_twins(graph: Graph) -> None:
-    """Refuse two languages with the same rows and two merges with the same settings: one step each."""
+def _refuse_twins(graph: Graph, config: Config) -> None:
+    """Refuse two languages with the same rows and two merges with the same settings: one step each.
+
+    Merges weighted by rows may turn out to be the plain ones: that is the data's doing.
+    """
+    by_rows = tuple(f"merged/{merge.name}" for merge in config.merges.values() if merge.weights == "rows")
     seen: dict[str, str] = {}
     errors = []
     for step in graph:
@@ -270,7 +274,7 @@ def _refuse_twins(graph: Graph) -> None:
         if step.kind == "data":
             one, other = (name.replace("data/", "data.") for name in (twin, step.name))
             errors.append(InputError(other, f"has the same rows as {one}.", "Give each language its own."))
-        elif step.kind in ("merged", "search") and not step.name.startswith("release/"):
+        elif step.kind in ("merged", "search") and not step.name.startswith(("release/", *by_rows)):
             one, other = (name.replace("merged/", "merges.") for name in (twin, step.name))
             errors.append(InputError(other, f"is the same merge as {one}.", "Keep one of the two."))
     raise_all(errors)
