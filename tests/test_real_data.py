@@ -66,7 +66,7 @@ def test_summaries_are_generated_and_scored_in_japanese_and_chinese(shared, tmp_
     assert any(row["value"] > 0 for row in rouge), (
         "by characters or words, some overlap is certain to be found"
     )
-    assert len({row["signature"] for row in rouge}) == 2
+    assert len({row["signature"].partition("|base:")[0] for row in rouge}) == 2
 
 
 @pytest.mark.parametrize("dataset", ["topic/sib200", "sentiment/reviews", "summarization/phpdoc"])
