@@ -204,8 +204,8 @@ def test_plain_averaging_is_to_be_taken_where_it_is_tied():
     ]
     compared = judged(comparison(AVERAGE, "macro", 0.015625, 0.125))
     assert only(compared, "Take") == [
-        f"Take {AVERAGE} (0.500), plain averaging: {TIES} (0.500) is ahead by +0.016 [-0.109, +0.141] on average, "
-        "which is not significant."
+        f"Take {AVERAGE} (0.500), plain averaging: {TIES} (0.500) is not significantly better on average (+0.016 "
+        "[-0.109, +0.141])."
     ]
     better = judged(comparison(AVERAGE, "macro", -0.25, 0.125, "worse"))
     assert only(better, "If you merge, take") == [

@@ -140,7 +140,8 @@ def _do_not_train(known: _Known) -> list[str]:
 
 def _refused(known: _Known) -> list[str]:
     """Where parity was refused on average: there is nothing yet that merging could keep."""
-    refused = [pair for pair in known.opponents if pair.mean is not None and pair.mean.get("why")]
+    trained = (pair for pair in known.opponents if is_combined(pair.b) or pair.b == OWN)
+    refused = [pair for pair in trained if pair.mean is not None and pair.mean.get("why")]
     if not refused or any(is_untrained(model) for model in (known.standing[0] or "", *known.standing[1])):
         return []  # said already
     return [
@@ -254,7 +255,7 @@ def _recipe(known: _Known) -> list[str]:
         _effort(known, model) == 0 for model in (known.selected, *merges)
     ):
         sentences.append(
-            "Plain averaging was not tried: `average: average` under merges: shows whether the recipe earns its "
+            "Plain averaging was not tried: `averages: averages` under merges: shows whether the recipe earns its "
             "settings."
         )
     return sentences
@@ -290,8 +291,8 @@ def _as_good(known: _Known, model: str) -> str | None:
         if row["high"] < 0:
             return f"it is better than {known.named(known.selected)} by {size_of(row)} on average"
         return (
-            f"{known.named(known.selected)} is ahead by {row['difference']:+.3f} [{row['low']:+.3f}, "
-            f"{row['high']:+.3f}] on average, which is not significant"
+            f"{known.named(known.selected)} is not significantly better on average ({row['difference']:+.3f} "
+            f"[{row['low']:+.3f}, {row['high']:+.3f}])"
         )
     group = _group(known)
     if model not in group:

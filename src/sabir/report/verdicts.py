@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sabir.report.baseline import COMBINED
-from sabir.report.models import BASE, CONTINUED, OWN, ROUTED, in_prose, is_own
+from sabir.report.models import BASE, CONTINUED, OWN, ROUTED, in_prose, is_combined, is_own
 from sabir.report.tables import Document
 from sabir.report.words import listed, score, signed
 
@@ -179,7 +179,8 @@ def _sentence(text: str) -> str:
 def verdicts(document: Document, metric: str | None = None) -> list[str]:
     """What the comparisons of the selected merge allow to say beside the conclusion, a sentence each.
 
-    And why parity was refused in single languages, of the conclusion's comparison too.
+    And why parity with what was trained on the same rows was refused in single languages, of the conclusion's
+    comparison too.
     """
     sentences = []
     concluded = _concluded(document, metric)
@@ -189,7 +190,7 @@ def verdicts(document: Document, metric: str | None = None) -> list[str]:
         if pair.mean is not None and pair != concluded:
             sentences.append(_verdict(pair, pair.mean))
         by_reason: dict[str, list[Row]] = {}
-        for row in pair.refused:
+        for row in pair.refused if is_combined(pair.b) or pair.b == OWN else ():
             by_reason.setdefault(_sentence(row["why"]), []).append(row)
         sentences += [f"No parity is claimed in {_named(rows)}: {why}." for why, rows in by_reason.items()]
     return sentences
