@@ -294,8 +294,34 @@ def test_unscored_examples_change_only_what_they_take_part_in():
 def test_both_models_are_resampled_alike():
     a = np.random.default_rng(0).random((40, 1))
     found = stats.paired_difference(a + 0.1, a, mean, seed=0)
-    assert (found.low, found.high) == pytest.approx((0.1, 0.1))
+    none = stats.paired_difference(a, a, mean, seed=0)  # no pair differs: the least that 40 rows leave open
+    assert (found.low - 0.1, found.high - 0.1) == pytest.approx((none.low, none.high))
     assert 2.0**-39 <= found.p < 1e-6
+
+
+def test_two_models_of_one_answer_each_are_not_known_to_be_equal():
+    n = 40
+    gold = np.arange(n) % 2
+    recalls = []
+    for said in (0, 1):  # per label: hit, predicted, actual
+        columns = [
+            np.stack([(gold == c) & (said == c), np.full(n, said == c), gold == c], axis=1) for c in (0, 1)
+        ]
+        recalls.append(
+            np.concatenate([np.stack([c[:, i] for c in columns], axis=1) for i in range(3)], axis=1)
+        )
+    a, b = (each.astype(float) for each in recalls)
+
+    def macro_recall(means):
+        hits, _, actual = np.split(means, 3, axis=-1)
+        return (hits / np.maximum(actual, 1e-9)).mean(axis=-1)
+
+    assert not np.array_equal(a, b)
+    found = stats.paired_difference(a, b, macro_recall, seed=0)
+    assert found.difference == pytest.approx(0.0)
+    assert found.low < -0.05 < 0.05 < found.high
+    one = stats.bootstrap(a, macro_recall, seed=0)
+    assert one.low < one.value < one.high
 
 
 def test_swapping_the_models_turns_the_sign():

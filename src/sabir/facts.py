@@ -43,7 +43,8 @@ class Facts:
     adapter is to be a continuation, and of what; `holds` those whose adapter is an earlier one, for as long as
     their rows are the same; `lost_holds` why one cannot be kept any more, a sentence each; `incumbent` is the
     digest of the model in use before sabir. `unseen` has the test rows of languages without an adapter, whose
-    sources stand among the others. `task` is as all languages have it, `tasks` as each one has it. `encoder` is
+    sources stand among the others. `task` is as all languages have it, `tasks` as each one has it. `held_rows` how many
+    rows an adapter that is held was trained on. `encoder` is
     that of BERTScore, with `encoder_folder` as for the base; `translator` the identity of the rival's translator,
     and `translator_place` its folder or name.
     """
@@ -61,6 +62,7 @@ class Facts:
     incumbent: str | None = None
     unseen: Mapping[str, Summary] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    held_rows: Mapping[str, int] = field(default_factory=dict)
     encoder: PinnedBase | None = None
     encoder_folder: Path | None = None
     translator: str | None = None
@@ -69,6 +71,10 @@ class Facts:
     def made_from(self, language: str) -> str:
         """Digest of what a language's adapter comes from: its training rows, or the adapter it brings."""
         return self.rows[language].digests.get("train") or self.adapters[language]
+
+    def trained_on(self, language: str) -> int:
+        """How many rows a language's adapter stands for: today's, or those of the earlier one it is held at."""
+        return self.held_rows.get(language) or self.rows[language].rows.get("train", 0)
 
 
 def gather(
@@ -135,7 +141,7 @@ def gather(
         **translator,
     )
     holds, lost = _holds(facts, locked, store)
-    facts = replace(facts, holds=holds, lost_holds=lost)
+    facts = replace(facts, holds=holds, lost_holds=lost, held_rows=_held_rows(holds, store))
     facts = replace(facts, ancestors=_ancestors(config, facts, locked, store, memory, new))
     return replace(facts, memory=_together(memory, new))
 
@@ -162,6 +168,16 @@ def _holds(facts: Facts, locked: Lock, store: Store) -> tuple[dict[str, Hold], d
         else:
             kept[language] = hold
     return kept, lost
+
+
+def _held_rows(holds: Mapping[str, Hold], store: Store) -> dict[str, int]:
+    """How many rows the adapters were trained on that languages are held at, where that is known."""
+    records = {language: store.record(hold.adapter) for language, hold in holds.items()}
+    return {
+        language: record["result"]["rows"]
+        for language, record in records.items()
+        if record is not None and "rows" in (record.get("result") or {})
+    }
 
 
 def _ancestors(

@@ -341,10 +341,15 @@ def _repair(value: Any, hint: Any) -> str:
         for text in (_MEANT.get(value.lower(), value), value.replace("_", ""), value.replace(",", ".")):
             if (new := _plain(text)) is not None and _fits(new, hint):
                 return f"Write {text} without quotes." if text == value else f"Write {text}."
+        if not _choices(hint) and _fits([value], hint):
+            return f"Write it as a list: [{value}]."
         return did_you_mean(value, [one for one in _choices(hint) if isinstance(one, str)]).strip()
     if isinstance(value, bool | int | float):
         text = shown(value)
         return f"Put it in quotes: '{text}'." if _fits(text, hint) else ""
+    if isinstance(value, list):
+        texts = [shown(one) if isinstance(one, bool | int | float) else one for one in value]
+        return f"Put its values in quotes: {shown(texts)}." if _fits(texts, hint) else ""
     return ""
 
 

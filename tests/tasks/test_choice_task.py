@@ -52,10 +52,10 @@ def test_a_near_miss_is_suggested():
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        ((), "there are 0 choices; expected at least two"),
-        (("warm",), "there are 1 choices"),
-        (("warm", " "), "one of the choices is empty"),
-        (("warm", "cold", "warm "), "the choice 'warm' is there twice"),
+        ((), r"there are no choices; .* a cell of a table holds no list: write JSONL or parquet\."),
+        (("warm",), r"there is one choice; expected at least two\. Mend the row or take it out\."),
+        (("warm", " "), r"one of the choices is empty\. Mend the row or take it out\."),
+        (("warm", "cold", "warm "), r"the choice 'warm' is there twice\. Mend the row or take it out\."),
     ],
 )
 @pytest.mark.parametrize("task", [TEXT, LETTER], ids=["text", "letter"])
@@ -67,7 +67,7 @@ def test_choices_that_are_none_are_refused(task, choices, said):
 def test_more_choices_than_letters_are_scored_by_text_only():
     many = [f"choice {i}" for i in range(27)]
     assert TEXT.target(row("26", many)) == "choice 26"
-    with pytest.raises(ValueError, match=r"there are 27 choices; answer_with: letter takes 26\."):
+    with pytest.raises(ValueError, match=r"there are 27 choices; answer_with: letter takes 26\. Write"):
         LETTER.options(row("26", many))
 
 
@@ -79,7 +79,7 @@ def test_one_choice_may_be_the_beginning_of_another():
 
 def test_a_list_of_answers_is_refused():
     with pytest.raises(
-        ValueError, match=r"the answer is a list of texts; this task takes one of the choices\."
+        ValueError, match=r"the answer is a list of texts; this task takes one of the choices\. Write one"
     ):
         TEXT.target(row(phrases=("warm", "cold")))
 

@@ -29,7 +29,7 @@ def test_blanks_inside_and_around_a_phrase_are_one_blank_and_none():
 
 @pytest.mark.parametrize("phrase", ["a; b", "a；b"])
 def test_a_phrase_that_holds_what_parts_phrases_is_refused(phrase):
-    with pytest.raises(ValueError, match=r"holds a semicolon, which parts phrases\."):
+    with pytest.raises(ValueError, match=r"holds a semicolon, which parts phrases\. Write it without"):
         target("x", phrase)
 
 
@@ -45,7 +45,7 @@ def test_commas_belong_to_a_phrase():
 
 def test_other_tasks_take_no_list():
     for task in (make_task("summarization", {}), make_task("classification", {"labels": ("a", "b")})):
-        with pytest.raises(ValueError, match=r"the answer is a list of texts; this task takes one text\."):
+        with pytest.raises(ValueError, match=r"the answer is a list of texts; this task takes one text\. Write one, or drop"):
             task.target(Row("1", "text", "", phrases=("a", "b")))
 
 

@@ -167,10 +167,43 @@ def test_id_and_instruction_may_be_mapped(tmp_path):
 
 def test_a_mapped_field_that_is_not_there_is_named(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "b"}])
-    with pytest.raises(InputError, match=r"has the fields \['label', 'text'\]; expected 'review'\."):
+    with pytest.raises(InputError) as error:
         read_file(path, {"input": "review"})
-    with pytest.raises(InputError, match=r"expected 'review' and 'stars'\."):
+    assert str(error.value) == (
+        f"{path}: no row has the column 'review' that fields.input names; there are 'text', 'label'. "
+        "Write one of them, or take input out of fields."
+    )
+    with pytest.raises(InputErrors) as errors:
         read_file(path, {"input": "review", "output": "stars"})
+    assert len(errors.value.errors) == 2
+
+
+@pytest.mark.parametrize("name", ["group", "id", "instruction", "domain"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_mistyped_column_is_never_quietly_without_effect(tmp_path, name, suffix):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".jsonl":
+        jsonl(path, [{"text": "a", "label": "b"}, {"text": "c", "label": "b", "document": "d"}])
+    else:
+        written(path, "text,label,document\na,b,d\n")
+    with pytest.raises(InputError) as error:
+        read_file(path, {name: "documnt"})
+    assert str(error.value) == (
+        f"{path}: no row has the column 'documnt' that fields.{name} names; there are 'text', 'label', "
+        f"'document'. Write one of them, or take {name} out of fields. Did you mean 'document'?"
+    )
+    read_file(path, {name: "document"})
+
+
+def test_choices_in_a_cell_of_a_table_are_refused_with_the_real_reason(tmp_path):
+    path = written(tmp_path / "a.csv", "question,choices,answer\nq,a|b,a\n")
+    for fields in ({}, {"choices": "choices"}):
+        with pytest.raises(InputError) as error:
+            read_file(path, fields)
+        assert str(error.value) == (
+            f"{path}, line 2: field 'choices' is a str; expected a list of texts. "
+            "A cell of a table holds no list: write JSONL or parquet."
+        )
 
 
 def test_numbers_are_labels_as_they_are_written(tmp_path):
@@ -331,7 +364,6 @@ def test_without_choices_a_question_and_an_answer_are_not_guessed_at(tmp_path):
             {"choices": "ends"},
             "'ends' is a str; expected a list",
         ),
-        ({"question": "q", "answer": 0}, {"choices": "ends"}, "'ends' is missing; expected a list"),
         ({"choices": ["a", "b"], "answer": 0}, {}, "expected one of input, question"),
         ({"question": "q", "choices": ["a", "b"]}, {}, "and one of output, completion, answer"),
         ({"question": "q", "choices": ["a", "b"], "answerKey": ""}, {}, "field 'answerKey' is empty"),
@@ -343,6 +375,13 @@ def test_rows_whose_choices_are_none_are_refused_by_sentence(tmp_path, record, f
         read_file(path, fields)
     assert str(error.value).startswith(f"{path}, line 1: ")
     assert said in str(error.value)
+
+
+def test_one_row_without_its_mapped_choices_is_refused_by_its_line(tmp_path):
+    whole = {"question": "q", "ends": ["a", "b"], "answer": 0}
+    path = jsonl(tmp_path / "a.jsonl", [whole, {"question": "q", "answer": 0}])
+    with pytest.raises(InputError, match=r"line 2: field 'ends' is missing; expected a list"):
+        read_file(path, {"choices": "ends"})
 
 
 def test_a_column_of_that_name_that_holds_no_list_of_texts_is_somebody_elses(tmp_path):

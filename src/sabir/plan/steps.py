@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sabir.catalog import non_default
-from sabir.config import Config, MergeConfig, SearchConfig, members
+from sabir.config import Config, EvaluationConfig, MergeConfig, SearchConfig, members
 from sabir.engine.fingerprint import Canonical
 from sabir.engine.steps import Dep, Known, Part, Step
 from sabir.engine.store import ANSWERS
@@ -32,6 +32,7 @@ from sabir.plan.names import (
     has_seeds,
     speaks,
 )
+from sabir.work.own import own_identity
 from sabir.work.prepare import Summary
 
 CHECKPOINT_EVERY_S = 120.0
@@ -162,9 +163,7 @@ class Steps:
             step = self.searched(merge, merge.search)
             yield step.name, step
             return
-        merge = merge.weighted(
-            {language: self.facts.rows[language].rows.get("train", 0) for language in self.languages}
-        )
+        merge = merge.weighted({language: self.facts.trained_on(language) for language in self.languages})
         for member in members(merge):
             recipe = merge.made(self._drawn_anew(merge, member.settings)).identity()
             yield member.name, self.merge(member.name + self.ending, recipe, self.own_adapters())
@@ -399,9 +398,11 @@ class Steps:
     @cached_property
     def scored(self) -> dict[str, Canonical]:
         """Settings of a model's scores, by language."""
-        more: dict[str, Any] = {}
+        most = self.config.evaluate.max_unscored
+        more: dict[str, Any] = {} if most == EvaluationConfig().max_unscored else {"max_unscored": most}
         if is_own(self.config.task.name):
-            more["reader"] = [self.config.task.name, self.facts.task.version]
+            told = self.config.task
+            more["reader"] = [own_identity(told.name, told.code), _plain(told.settings)]
         if ENCODED in self.facts.task.metrics:
             more["encoder"] = [
                 self.facts.encoder and self.facts.encoder.identity,
@@ -452,12 +453,11 @@ class Steps:
         for model in sorted(
             {*models, *(model for pair in pairs for model in pair), *([floor] if floor else [])}
         ):
-            endings = range(2, self.config.seeds + 1) if has_seeds(model) else ()
             for language in languages:
                 plain = f"adapter/{language}" if model == OWN else model
-                if model == OWN and language in self.facts.adapters:
-                    endings = ()
-                for name, role in [(plain, model), *((f"{plain}#{n}", f"{model}#{n}") for n in endings)]:
+                brought = model == OWN and language in self.facts.adapters
+                again = range(2, self.config.seeds + 1) if has_seeds(model) and not brought else ()
+                for name, role in [(plain, model), *((f"{plain}#{n}", f"{model}#{n}") for n in again)]:
                     roles[f"{role}/{language}"] = f"scores/{name}/{language}/test"
         return Step(
             name="comparisons",

@@ -25,7 +25,7 @@ from sabir.lock import Line
 from sabir.project.accounts import closed, retraining, settle
 from sabir.project.documents import run_document
 from sabir.project.places import backend
-from sabir.project.standing import Standing, State
+from sabir.project.standing import Standing, State, asked
 from sabir.report.baseline import predicted_baseline
 
 SHRUNK = 0.5  # of the rows of the last run; below it one asks
@@ -125,6 +125,7 @@ class _Run:
         self._opening: dict[str, Any] = {
             "id": self.id,
             "config": config.name,
+            "asked": asked(config),
             "phase": phase,
             "languages_changed": changed,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),

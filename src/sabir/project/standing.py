@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +33,7 @@ from sabir.plan import (
     selection_of,
 )
 from sabir.releases import Event, Log, Release
+from sabir.work.own import own_identity
 
 
 @dataclass(frozen=True)
@@ -240,12 +243,18 @@ class Standing:
         return None
 
     def _former(self, name: str) -> Iterator[Mapping[str, Any]]:
-        """Records of the step of that name, the newest first: of the runs, then of a run that was killed."""
-        for entry in reversed(self.entries):
+        """Records of the step of that name, the newest first: of the runs, then of a run that was killed.
+
+        Of this config's runs, and of those that asked the same: another task, or another prompt, is no older data.
+        """
+        now = asked(self.config)
+        alike = [entry for entry in self.entries if entry.get("asked", now) == now]
+        for entry in reversed(alike):
             for old in entry["steps"]:
                 if old["name"] == name and (record := self.store.record(old["fingerprint"])):
                     yield record
-        stray = (record for record in self.store.records() if record["name"] == name)
+        runs = {entry["id"] for entry in alike}
+        stray = (one for one in self.store.records() if one["name"] == name and one["run"] in runs)
         yield from sorted(stray, key=lambda record: record["created"], reverse=True)
 
     def phase(self, state: State) -> tuple[str, list[str]]:
@@ -296,6 +305,18 @@ class Standing:
                     f"data.{language}: has the training rows that {old!r} had in the last run. Under another name "
                     "it is trained anew: a language's name is part of its seed."
                 )
+
+
+def asked(config: Config) -> str:
+    """Digest of what a config asks its models: the task with its settings and prompts, but for what judges them."""
+    task = config.task
+    settings = {key: value for key, value in task.settings.items() if key != "metrics"}
+    told = [
+        own_identity(task.name, task.code),
+        settings,
+        {key: dict(prompt) for key, prompt in task.prompts.items()},
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def released(release: Release) -> Released:

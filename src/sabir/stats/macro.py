@@ -192,7 +192,8 @@ def _added(union: _Union, part: Sequence[int], distances: Sequence[float], value
     """The distances of samples that share units, added by how alike the units pull their scores.
 
     Not less than if they were independent: that few texts pull against each other in two languages is luck. A
-    sample whose units show no pull (all right) may go with all others.
+    samples whose units show no pull (all right, all wrong) may go with each other: what they have not shown yet is
+    rare, and says nothing of the others.
     """
     independent = math.hypot(*(distances[i] for i in part))
     if len(part) == 1:
@@ -205,7 +206,7 @@ def _added(union: _Union, part: Sequence[int], distances: Sequence[float], value
             together[union.places[i]] += distances[i] * pull / length
         else:
             unknown += distances[i]
-    return max(independent, float(np.linalg.norm(together)) + unknown)
+    return max(independent, math.hypot(float(np.linalg.norm(together)), unknown))
 
 
 def _spread(union: _Union, value: Value) -> Spread:

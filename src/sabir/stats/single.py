@@ -19,6 +19,7 @@ from sabir.stats.seeds import Spread, spread_of, student_p, widened
 from sabir.stats.shares import independent_rows, mcnemar, tango, wilson
 
 _FEW = 8  # resamples of fewer examples or clusters never leave what was seen: 0.47 for 0.95 of 2, 0.74 of 3
+_NO_SPREAD = 1e-12
 UNLIMITED = (-math.inf, math.inf)
 
 
@@ -130,9 +131,12 @@ def interval_of(sample: Sample, value: Value, settings: Settings) -> tuple[float
     if sample.groups == 1:
         return centre, (None, None)
     replicates = resampled_scores(sample, value, seed=settings.seed, resamples=settings.resamples)
-    if centre in (0.0, 1.0) and (replicates == centre).all():
-        # All right or all wrong: no resample shows a spread.
-        return centre, wilson(centre, sample.equal_groups, level)
+    if np.ptp(replicates) < _NO_SPREAD:
+        # All right, all wrong, or one answer to all: no resample shows a spread. What the same n says of shares does.
+        if centre in (0.0, 1.0):
+            return centre, wilson(centre, sample.equal_groups, level)
+        half = wilson(0.0, sample.equal_groups, level)[1]
+        return centre, (centre - half, centre + half)
     return centre, _percentiles(sample, value, centre, replicates, level)
 
 
@@ -156,6 +160,9 @@ def difference_interval_of(pair: Sample, value: Value, settings: Settings) -> tu
         return difference, (None, None)
     between = difference_of(value)
     replicates = resampled_scores(pair, between, seed=settings.seed, resamples=settings.resamples)
+    if np.ptp(replicates) < _NO_SPREAD:  # two models that each give one answer to all, whatever is drawn
+        half = tango(0, 0, pair.equal_groups, level)[1]
+        return difference, (difference - half, difference + half)
     return difference, _percentiles(pair, between, difference, replicates, level)
 
 

@@ -10,6 +10,7 @@ from sabir.catalog import Entry
 from sabir.errors import InputError
 from sabir.own_code import is_own, own_function
 from sabir.tasks import choice, classification, keyphrases, summarization  # noqa: F401  (they register themselves)
+from sabir.tasks.own import OwnTask
 from sabir.tasks.task import TASKS, Prompt, Row, Task
 
 __all__ = ["TASKS", "Prompt", "Row", "Task", "is_own", "make_task", "task_entry"]
@@ -30,7 +31,10 @@ def task_entry(name: str, *, code: Path | None = None, where: str = "task") -> E
 def make_task(
     name: str, settings: Mapping[str, Any], *, code: Path | None = None, where: str = "task"
 ) -> Task:
-    """The task of that name with these settings. Raises InputError for an unknown name or a bad setting."""
+    """The task of that name with these settings.
+
+    Raises InputError for an unknown name or a bad setting, and for a task of the user's own that is none.
+    """
     function: Callable[..., Any] = task_entry(name, code=code, where=where).function
     try:
         made = function(**settings)
@@ -44,4 +48,8 @@ def make_task(
     if not isinstance(made, Task):
         fix = "Return a sabir.tasks.Task, or a subclass of it."
         raise InputError(where, f"{name} returned a {type(made).__name__}.", fix)
+    if is_own(name):
+        made = OwnTask.of(made, name, where)
+    if twice := [metric for metric in dict.fromkeys(made.metrics) if made.metrics.count(metric) > 1]:
+        raise InputError(f"{where}.metrics", f"{twice[0]!r} stands there twice.", "Keep one of the two.")
     return made

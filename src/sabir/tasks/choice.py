@@ -8,6 +8,8 @@ from typing import Literal
 from sabir.catalog import did_you_mean
 from sabir.tasks.task import LETTERS, Prompt, Row, Task, task
 
+_MEND = "Mend the row or take it out."
+
 
 @dataclass(frozen=True)
 class Choice(Task):
@@ -27,22 +29,32 @@ class Choice(Task):
     def options(self, row: Row) -> tuple[str, ...]:
         """What the model may answer to this row. Raises ValueError for choices that are none."""
         choices = tuple(choice.strip() for choice in row.choices)
+        if not choices:
+            raise ValueError(
+                "there are no choices; expected a list of at least two texts. Write them under `choices`; a cell of a "
+                "table holds no list: write JSONL or parquet."
+            )
         if len(choices) < 2:
-            raise ValueError(f"there are {len(choices)} choices; expected at least two.")
+            raise ValueError(f"there is one choice; expected at least two. {_MEND}")
         if not all(choices):
-            raise ValueError("one of the choices is empty.")
+            raise ValueError(f"one of the choices is empty. {_MEND}")
         if twice := sorted({choice for choice in choices if choices.count(choice) > 1}):
-            raise ValueError(f"the choice {twice[0]!r} is there twice.")
+            raise ValueError(f"the choice {twice[0]!r} is there twice. {_MEND}")
         if self.answer_with == "text":
             return choices
         if len(choices) > len(LETTERS):
-            raise ValueError(f"there are {len(choices)} choices; answer_with: letter takes {len(LETTERS)}.")
+            raise ValueError(
+                f"there are {len(choices)} choices; answer_with: letter takes {len(LETTERS)}. "
+                "Write answer_with: text, or drop the row."
+            )
         return tuple(LETTERS[: len(choices)])
 
     def target(self, row: Row) -> str:
         """The right one of the options: given as its text, its letter, or its place counted from 0."""
         if row.phrases:
-            raise ValueError("the answer is a list of texts; this task takes one of the choices.")
+            raise ValueError(
+                "the answer is a list of texts; this task takes one of the choices. Write one of them."
+            )
         options, choices = self.options(row), [choice.strip() for choice in row.choices]
         answer = row.output.strip()
         if answer in choices:

@@ -20,7 +20,9 @@ class Keyphrases(Task):
         phrases = row.phrases or tuple(_APART.split(row.output))
         tidy = [" ".join(phrase.split()) for phrase in phrases]
         if broken := [phrase for phrase in tidy if _APART.search(phrase)]:
-            raise ValueError(f"the phrase {broken[0]!r} holds a semicolon, which parts phrases.")
+            raise ValueError(
+                f"the phrase {broken[0]!r} holds a semicolon, which parts phrases. Write it without one, or part it."
+            )
         if not any(tidy):
             raise ValueError("there are no phrases. Every row needs one; drop the row or fill it.")
         return SEPARATOR.join(phrase for phrase in tidy if phrase)

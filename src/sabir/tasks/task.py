@@ -10,6 +10,8 @@ from sabir.catalog import Catalog, did_you_mean
 TASKS = Catalog("task")
 task = TASKS.register
 
+Answer = Literal["label", "choice", "text", "phrases"]
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -51,17 +53,16 @@ class Task:
     `answer` says how an answer is found: "label" by the log-likelihood of each of `labels`, "choice" by that of
     each of the row's own options, "text" and "phrases" by generation of at most `max_new_tokens`. `metrics` are
     names in the metrics catalogue; the first one selects among merges. A task of the user's own may be a
-    subclass with another `prompt`, `options`, `target` or `read`; raise its `version` when `read` changes.
+    subclass with another `prompt`, `options`, `target` or `read`.
     """
 
     name: str
-    answer: Literal["label", "choice", "text", "phrases"]
+    answer: Answer
     instruction: str
     cue: str
     metrics: tuple[str, ...]
     labels: tuple[str, ...] = ()
     max_new_tokens: int = 0
-    version: int = 1
 
     def prompt(self, row: Row) -> Prompt:
         """The question about one row: instruction, the row's text, and the cue the answer follows."""
@@ -76,7 +77,7 @@ class Task:
     def target(self, row: Row) -> str:
         """The gold answer. Raises ValueError when it is empty, or not one of the declared labels."""
         if row.phrases:
-            raise ValueError("the answer is a list of texts; this task takes one text.")
+            raise ValueError("the answer is a list of texts; this task takes one text. Write one, or drop the row.")
         answer = row.output.strip()
         if not answer:
             raise ValueError("the answer is empty. Every row needs one; drop the row or fill it.")

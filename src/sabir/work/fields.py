@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from sabir.errors import InputError
+from sabir.catalog import did_you_mean
+from sabir.errors import InputError, raise_all
 from sabir.tasks import Row
 
 # pairs of columns that mean input and output, tried in this order when no mapping is given
@@ -115,7 +116,7 @@ def _choices(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -
     return _Choices(texts, called, bool(value) and not any(isinstance(one, str) for one in value))
 
 
-_LISTED = "Tables hold no lists: write JSONL or parquet."
+_LISTED = "A cell of a table holds no list: write JSONL or parquet."
 
 
 def _columns(
@@ -126,6 +127,9 @@ def _columns(
     pairs = [(fields.get("input", source), fields.get("output", target)) for source, target in known]
     found = next((pair for pair in pairs if set(pair) <= set(record)), None)
     if found is None:
+        listed = next((name for name in CHOICES if isinstance(record.get(name), str)), None)
+        if listed and not with_choices and set(ASKED) & set(record) and set(ANSWERED) & set(record):
+            raise InputError(place, f"field {listed!r} is a str; expected a list of texts.", _LISTED)
         missing = [
             repr(name) for key in ("input", "output") if (name := fields.get(key)) and name not in record
         ]
@@ -242,3 +246,23 @@ def check_names(names: Iterable[str], place: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(place, f"names the column {twice[0]!r} twice.", "Rename one of them.")
+
+
+def check_mapped(fields: Mapping[str, str], columns: Collection[str], place: str) -> None:
+    """Raise InputErrors for columns that are mapped and that no row has: no mapping is quietly without effect.
+
+    Args:
+        columns: those that any row of the file has.
+    """
+    known = ", ".join(map(repr, columns))
+    raise_all(
+        [
+            InputError(
+                place,
+                f"no row has the column {column!r} that fields.{name} names; there are {known}.",
+                f"Write one of them, or take {name} out of fields.{did_you_mean(column, columns)}",
+            )
+            for name, column in fields.items()
+            if column not in columns
+        ]
+    )

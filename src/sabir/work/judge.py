@@ -13,6 +13,7 @@ from sabir.metrics import METRICS, limits
 from sabir.power import detectable
 from sabir.stats import (
     Difference,
+    Verdict,
     bootstrap,
     bootstrap_macro,
     holm,
@@ -35,7 +36,8 @@ Row = dict[str, Any]
 def judge(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     """Compare each pair (a, b) on every language and on the mean over languages; rank all models.
 
-    The p-values of one pair are corrected over its languages (Holm); the macro row stands for itself. Where b is
+    The p-values of one pair are corrected over its languages (Holm), and a language is better or worse only where its
+    corrected p-value says so too; the macro row stands for itself. Where b is
     not better than the floor (the bare base), a is never "not worse" than it: the verdict is "undecided", and `why`
     says so. Models trained several times (inputs "<model>#2/<language>") are compared over examples and trainings.
 
@@ -241,12 +243,19 @@ def _compared(
             "high": high,
             "p": p,
             "margin": margin,
-            "verdict": verdict(difference.low, difference.high, margin),
+            "verdict": _corrected(verdict(low, high, margin), p, level, margin),
             "n": difference.n,
             "groups": difference.groups,
             "seeds": seeds,
             "detectable": detectable(difference.low, difference.high, level, tests=tests),
         }
+
+
+def _corrected(found: Verdict, p: float | None, level: float, margin: float) -> Verdict:
+    """A verdict that stands with the corrected p-value: what is not significant is neither better nor worse."""
+    if found not in ("better", "worse") or (p is not None and p < 1 - level):
+        return found
+    return "not worse" if found == "better" and margin > 0 else "undecided"
 
 
 def _precision(work: Work) -> dict[str, Any]:

@@ -105,12 +105,15 @@ def keys_of(folder: Path) -> list[str]:
 def score_row(
     metric: str, interval: Interval, *, unscored: int, undefined: int, signature: str
 ) -> Mapping[str, Any]:
-    """One score as records and documents have it."""
+    """One score as records and documents have it, its interval within the metric's scale."""
+    ends, low = limits(metric), interval.low
+    if ends[0] < 0 and interval.value == 0 == low and interval.high is not None:
+        low = -interval.high  # one answer to all: 0 is in the middle of this scale, not at its end
     return {
         "metric": metric,
         "value": _number(interval.value),
-        "low": _number(interval.low, limits(metric)),
-        "high": _number(interval.high, limits(metric)),
+        "low": _number(low, ends),
+        "high": _number(interval.high, ends),
         "level": interval.level,
         "n": interval.n,
         "groups": interval.groups,

@@ -12,7 +12,7 @@ from typing import Any
 
 from sabir.errors import InputError, raise_all
 from sabir.tasks import Row
-from sabir.work.fields import check_names, columns_read, row_of
+from sabir.work.fields import check_mapped, check_names, columns_read, row_of
 from sabir.work.hub import HubData, read_hub
 from sabir.work.parquet import check_extra, read_parquet
 
@@ -196,11 +196,16 @@ def _split_records(source: Source) -> Iterator[tuple[str, str, Iterable[tuple[st
 def _rows(records: Iterable[tuple[str, Any]], fields: Mapping[str, str], name: str) -> list[tuple[str, Row]]:
     errors: list[InputError] = []
     rows: list[tuple[str, Row]] = []
+    columns: dict[str, None] = {}  # of all rows, in the order in which they came
     for place, record in records:
         try:
-            rows.append((place, row_of(_whole(record, place), fields, place)))
+            whole = _whole(record, place)
+            columns.update(dict.fromkeys(whole))
+            rows.append((place, row_of(whole, fields, place)))
         except InputError as error:
             errors.append(error)
+    if columns:
+        check_mapped(fields, columns, name)
     if len(errors) > SHOWN:
         rest = f"{len(errors) - SHOWN} more rows are wrong in the same or other ways."
         errors[SHOWN:] = [InputError(name, rest)]
