@@ -154,7 +154,7 @@ def test_a_module_that_does_not_run_is_a_sentence(code):
 
 def test_a_step_is_told_where_the_code_lies_and_one_that_is_not_told_runs_none(code):
     told = {"name": f"{code.name}:polite", "settings": LABELS, "code": str(code.folder)}
-    assert type(task_of(SimpleNamespace(args={"task": told}))).__name__ == "Polite"
+    assert task_of(SimpleNamespace(args={"task": told})).prompt(Row("1", "x", "")).before == "Please: "
     sys.modules.pop(code.name)
     with pytest.raises(InputError, match="not run unasked"):
         task_of(SimpleNamespace(args={"task": {**told, "code": None}}))
@@ -206,3 +206,92 @@ def test_the_rest_of_a_config_is_still_checked_where_its_task_may_not_be_run(cod
     assert "task.name: " in by_task
     assert "not run unasked" in by_task
     assert "lora.rank: 0 is not" in by_rank
+
+
+# --- what its functions raise -------------------------------------------------------------------------------
+
+WRONG = """
+from sabir.tasks import Prompt, Task
+
+class Asked(Task):
+    def prompt(self, row):
+        return {prompt}
+    def options(self, row):
+        return {options}
+    def target(self, row):
+        return {target}
+    def read(self, answer):
+        return {read}
+
+def asked():
+    return Asked("asked", "label", "", "", ("accuracy",), labels=("delivery", "payment"))
+"""
+RIGHT = {"prompt": "Prompt('', row.input, '')", "options": "()", "target": "row.output", "read": "answer"}
+
+
+def made_wrong(code, **changes):
+    (code.folder / f"{code.name}.py").write_text(WRONG.format(**{**RIGHT, **changes}))
+    return config_of(code, "asked")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prompt": "row.text"}, "prompt failed (AttributeError: 'Row' object has no attribute 'text')."),
+        ({"prompt": "'a text'"}, "prompt gave a str. Return a sabir.tasks.Prompt."),
+        ({"prompt": "Prompt('', None, '')"}, "prompt gave a Prompt whose parts are no texts. Fill all three."),
+        ({"target": "{}['x']"}, "target failed (KeyError: 'x')."),
+        ({"target": "int(row.output)"}, "target failed (ValueError: invalid literal for int() with"),
+        ({"target": "None"}, "target gave nothing. Return a text."),
+        ({"options": "1 / 0"}, "options failed (ZeroDivisionError: division by zero)."),
+        ({"options": "'ab'"}, "options gave a str. Return a tuple of texts."),
+    ],
+)
+def test_what_its_functions_raise_or_give_wrong_is_told_with_the_row_and_their_name(code, changes, said):
+    with pytest.raises(InputError) as caught:
+        Project(made_wrong(code, **changes), allow_code=True).check()
+    first = str(caught.value.problems()[0])
+    assert first.startswith(f"{code.folder}/data/en/train.jsonl, line 1: {code.name}:asked: ")
+    assert said in first
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        ("answer.lowercase()", "read failed (AttributeError: 'str' object has no attribute 'lowercase')."),
+        ("answer == 'x'", "read gave a bool."),
+    ],
+)
+def test_an_answer_that_it_cannot_read_is_told_with_its_name(code, read, said):
+    made_wrong(code, read=read)
+    task = make_task(f"{code.name}:asked", {}, code=code.folder)
+    with pytest.raises(InputError) as caught:
+        task.read("x")
+    assert str(caught.value).startswith(f"task.name: {code.name}:asked: {said} It is given a model's answer")
+
+
+def test_what_the_functions_of_every_task_say_stays_as_it_is(code):
+    module = "from sabir.tasks import Task\ndef plain():\n    return Task('plain', 'label', '', '', ('accuracy',), ('a', 'b'))\n"
+    (code.folder / f"{code.name}.py").write_text(module)
+    with pytest.raises(InputError, match=r"line 1: the label 'delivery' is not declared\. Declared are: a, b"):
+        Project(config_of(code, "plain"), allow_code=True).check()
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("'t', 'score', '', '', ('accuracy',)", "answer is 'score'. There are: label, choice, text, phrases."),
+        ("'t', 'lable', '', '', ('accuracy',)", "Did you mean 'label'?"),
+        ("'t', 'label', '', '', (), ('a', 'b')", "metrics are (). Name at least one"),
+        ("'t', 'label', '', '', 'accuracy', ('a', 'b')", "metrics are 'accuracy'. Name at least one"),
+        ("'t', 'label', '', '', ('accuracy',)", "answered by a label, and its labels are ()."),
+        ("'t', 'text', '', '', ('rougeL',)", "writes at most 0 tokens. Say how many: max_new_tokens=64."),
+        ("'t', 'label', None, '', ('accuracy',), ('a', 'b')", "instruction is None. Give a text"),
+    ],
+)
+def test_a_task_that_cannot_be_asked_or_judged_is_refused_once(code, made, said):
+    module = f"from sabir.tasks import Task\ndef wrong():\n    return Task({made})\n"
+    (code.folder / f"{code.name}.py").write_text(module)
+    [sentence] = refused(config_of(code, "wrong"), allow_code=True)
+    assert f"task: {code.name}:wrong returned a Task " in sentence
+    assert said in sentence

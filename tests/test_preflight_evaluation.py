@@ -48,6 +48,33 @@ def test_an_encoder_that_is_not_there_is_refused(tmp_path):
     assert "evaluate.encoder" in complaint(config)
 
 
+def with_encoder(tmp_path, layer=None, **config):
+    from transformers import BertConfig
+
+    BertConfig(num_hidden_layers=3, **config).save_pretrained(tmp_path / "encoder")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "encoder" / name).write_bytes(b"")  # their being there is looked at, not they
+    evaluate = {"encoder": "./encoder", **({"encoder_layer": layer} if layer else {})}
+    return write_project(tmp_path, TWO, task=of_texts(metrics=["bertscore_f1"]), evaluate=evaluate)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"layer": 9}, "evaluate.encoder_layer: layer is 9, and './encoder' has layers 1 to 3. Set it to at most 3."),
+        ({"is_encoder_decoder": True}, "evaluate.encoder: './encoder' holds a bert, not an encoder alone."),
+        ({"architectures": ["BertForCausalLM"]}, "evaluate.encoder: './encoder' holds a bert that writes texts"),
+        ({"is_decoder": True}, "evaluate.encoder: './encoder' holds a bert that writes texts"),
+    ],
+)
+def test_an_encoder_that_cannot_serve_is_refused_before_anything_is_trained(tmp_path, given, said):
+    assert said in complaint(with_encoder(tmp_path, **given))
+
+
+def test_an_encoder_of_few_positions_serves(tmp_path):
+    assert sabir.Project(with_encoder(tmp_path, layer=3, max_position_embeddings=128)).check()["ok"]
+
+
 def test_a_translator_goes_with_labels_only(tmp_path):
     (tmp_path / "mine.py").write_text("def turn(texts, source, target):\n    return texts\n")
     rivals = {"translate": {"model": "mine:turn"}}
@@ -67,6 +94,12 @@ def test_a_detector_that_is_not_installed_is_said_with_the_command(tmp_path, mon
     monkeypatch.setattr(detect, "detector_missing", lambda name: "pip install 'sabir[detect]'")
     config = write_project(tmp_path, TWO, rivals={"routed": "py3langid"})
     assert "pip install 'sabir[detect]'" in complaint(config)
+
+
+def test_a_detector_that_does_not_exist_is_refused_in_a_sentence(tmp_path):
+    config = write_project(tmp_path, TWO, rivals={"routed": "langid"})
+    for verb in ("check", "plan"):
+        assert complaint(config, verb).startswith("rivals.routed: there is no language detector 'langid'.")
 
 
 def test_vllm_is_asked_for_before_the_run_and_for_texts_only(tmp_path):
@@ -115,6 +148,25 @@ def test_more_examples_than_rows_are_refused(tmp_path):
     config = write_project(tmp_path, TWO, rivals={"shots": 3})
     write_rows(tmp_path / "data/de/train.jsonl", rows("de", "train", 3))
     assert "rivals.shots: is 3, and de has 3 training rows." in complaint(config)
+
+
+def test_examples_that_the_base_cannot_read_whole_are_warned_of(tmp_path):
+    from sabir.config import load_config
+    from sabir.engine.store import Store
+    from sabir.facts import gather
+    from sabir.lock import Lock
+    from sabir.preflight.rivals import rivals_warnings
+    from sabir.work.bases import max_positions
+
+    for shots in (7, 8):
+        config = load_config(write_project(tmp_path, TWO, rivals={"shots": shots}))
+        facts = gather(config, Lock(), {}, with_base=True, store=Store(config.run.store))
+        reads = max_positions(facts.base_folder)
+        assert reads == 512
+        warned_of = rivals_warnings(config, facts)
+        assert len(warned_of) == int((shots + 1) * 64 > reads)
+    assert "8 examples and the question of up to 64 tokens each are 576 tokens" in warned_of[0]
+    assert "the base reads 512: long texts are cut so that each takes about 56" in warned_of[0]
 
 
 def test_a_choice_that_does_not_fit_into_a_row_is_told_by_its_place(tmp_path):

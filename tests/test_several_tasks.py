@@ -553,7 +553,7 @@ def test_predict_takes_rows_with_choices_and_the_prompt_of_a_language(sabir, fin
     assert [set(answer["scores"]) for answer in answers] == [set(QUIZ["choices"]), {"snow", "coal"}]
     code, _, err = sabir(*asked, "What is hot?")
     assert code == 2
-    assert "text 1: there are 0 choices; expected at least two." in err
+    assert "text 1: there are no choices. Give rows with" in err
     assert "--file rows.jsonl" in err
     topic = ("predict", finished.config, "--task", "topic", "das Paket", "--json")
     plain, german = (json.loads(sabir(*topic, *more)[1]) for more in ((), ("--language", "de")))

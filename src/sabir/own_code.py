@@ -40,3 +40,16 @@ def own_function(name: str, code: Path | None, *, where: str) -> Callable[..., A
     if not callable(function):
         raise InputError(where, f"{name!r} is no function.", "Name a function.")
     return function
+
+
+def called(name: str, function: Callable[..., Any], *given: Any, where: str, fix: str) -> Any:
+    """What a function of the user's own gives. Raises InputError that names it, whatever it raises.
+
+    Args:
+        name: "my.module:function".
+        fix: what it is given and must give.
+    """
+    try:
+        return function(*given)
+    except Exception as error:  # not our code
+        raise InputError(where, f"{name!r} failed ({type(error).__name__}: {error}).", fix) from error

@@ -167,6 +167,37 @@ def test_weights_that_are_not_there_are_not_made_up(encoders, tmp_path):
     assert len(scores(PAIRS, Encoder(str(tmp_path), "x", layer=1, max_length=64))) == len(PAIRS)  # not needed
 
 
+@pytest.mark.parametrize(("kind", "longest"), [("Bert", 66), ("XLMRoberta", 64)])
+def test_of_an_encoder_with_few_positions_as_many_tokens_are_read_as_it_has(encoders, kind, longest):
+    encoder = Encoder(str(encoders[kind]), kind)
+    assert f"|max_length:{longest}|" in signature("bertscore_f1", encoder=encoder)
+    assert scores([(ANSWERS[1] * 50, TARGETS[1])], encoder) == scores(
+        [(ANSWERS[1] * 50, TARGETS[1])], replace(encoder, max_length=longest)
+    )
+
+
+def test_an_encoder_with_many_positions_reads_512(tmp_path):
+    from transformers import BertConfig
+
+    BertConfig(max_position_embeddings=8192).save_pretrained(tmp_path)
+    assert "|max_length:512|" in signature("bertscore_f1", encoder=Encoder(str(tmp_path), "x"))
+
+
+def test_a_model_that_writes_is_no_encoder(tmp_path):
+    from transformers import BertConfig, GPT2Config, Qwen3Config
+
+    for number, (config, kind) in enumerate(
+        [
+            (Qwen3Config(architectures=["Qwen3ForCausalLM"]), "qwen3"),
+            (GPT2Config(architectures=["GPT2LMHeadModel"]), "gpt2"),
+            (BertConfig(is_decoder=True), "bert"),
+        ]
+    ):
+        config.save_pretrained(tmp_path / str(number))
+        with pytest.raises(InputError, match=f"holds a {kind} that writes texts"):
+            scores(PAIRS, Encoder(str(tmp_path / str(number)), "x"))
+
+
 def test_an_encoder_with_a_decoder_is_refused(tmp_path):
     from transformers import T5Config
 

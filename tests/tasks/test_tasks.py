@@ -67,6 +67,11 @@ def test_metrics_are_the_tasks_own_unless_given():
     assert make_task("classification", {"labels": LABELS, "metrics": ["macro_f1"]}).metrics == ("macro_f1",)
 
 
+def test_a_metric_stands_there_once():
+    with pytest.raises(InputError, match=r"^task\.metrics: 'rougeL' stands there twice\. Keep one of the two\."):
+        make_task("summarization", {"metrics": ("rougeL", "rouge1", "rougeL")})
+
+
 @pytest.mark.parametrize("entry", TASKS, ids=lambda entry: entry.name)
 def test_every_task_says_what_each_setting_is(entry):
     described = entry.function.__doc__

@@ -119,6 +119,8 @@ def test_a_detector_that_is_not_installed_is_told_with_the_command(monkeypatch):
 def test_an_unknown_detector_is_refused_with_a_hint():
     with pytest.raises(InputError, match=r"no language detector 'py3lagid'.*Did you mean 'py3langid'"):
         detector("py3lagid", ["de"], None)
+    with pytest.raises(InputError, match=r"no language detector 'langid'\. Write py3langid, or my\.module"):
+        detector_identity("langid")
 
 
 # --- one's own ----------------------------------------------------------------------------------------------
@@ -162,6 +164,23 @@ def test_anything_but_one_language_a_text_is_refused(own, body, said):
     folder = own("detector_of_nothing", f"def it(texts):\n    return {body}\n")
     with pytest.raises(InputError, match=said):
         detector("detector_of_nothing:it", ["ja", "de"], folder)(["犬", "olá"])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def it():\n    return []\n", "failed (TypeError: it() takes 0 positional arguments but 1 was given)."),
+        ("def it(texts):\n    return [{}[text] for text in texts]\n", "failed (KeyError: '犬')."),
+    ],
+)
+def test_what_a_function_of_ones_own_raises_is_told_with_its_name(own, body, said):
+    folder = own("detector_that_raises", body)
+    with pytest.raises(InputError) as error:
+        detector("detector_that_raises:it", ["ja", "de"], folder)(["犬"])
+    assert str(error.value) == (
+        f"rivals.routed: 'detector_that_raises:it' {said} "
+        "It is given a list of texts and returns a list with one language for each."
+    )
 
 
 def test_an_edit_of_ones_own_module_changes_the_identity_and_a_missing_permission_reads_nothing(own):

@@ -265,7 +265,8 @@ def test_rows_in_the_target_language_are_not_translated(own, tmp_path):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("texts[1:]", r"gave 3 texts for 4 texts\. Return a list with one translation for each text\."),
+        ("texts[1:]", r"gave 3 texts for 4 texts\. It is given a list of texts, their language"),
+        ("1 / 0", r"'own_translator:it' failed \(ZeroDivisionError: division by zero\)\. It is given a list"),
         ("' '.join(texts)", "gave a str for 4 texts"),
         ("[*texts[1:], None]", r"gave None for text 4 of 4\. Return texts\."),
         ("['x', ' ', 'x', 'x']", "the translation of row 'de1' is empty"),

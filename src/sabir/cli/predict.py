@@ -48,14 +48,15 @@ def predict(
     if as_json:
         return print_json({"predictions": answers})
     for answer in answers:
-        say(_line(answer["prediction"]))
+        say(_line(answer))
 
 
-def _line(prediction: Any) -> str:
-    """An answer on one line: of several phrases, or of a text with line breaks too."""
-    if isinstance(prediction, list):
-        prediction = "; ".join(map(str, prediction))
-    return " ".join((prediction or "").splitlines())
+def _line(answer: Mapping[str, Any]) -> str:
+    """An answer on one line, a letter with the choice under it; of a text with line breaks too."""
+    prediction = answer["prediction"] or ""
+    if (choice := answer.get("choice", "").strip()) and choice != prediction:
+        prediction = f"{prediction}. {choice}"
+    return " ".join(prediction.splitlines())
 
 
 def _asked(file: Path | None) -> list[str] | list[dict[str, Any]]:

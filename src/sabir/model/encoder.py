@@ -15,6 +15,9 @@ from sabir.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+LONGEST = 512  # tokens of a text that are read, where the encoder reads so many
+GIVE = "Give an encoder such as xlm-roberta-large or mdeberta-v3-base."
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -26,7 +29,8 @@ class Encoder:
             in the signature; `folder`, `batch_size` and `device` do not.
         layer: whose output is taken, from 1; None is the last. Middle layers judge better: 17 of 24 for
             roberta-large and xlm-roberta-large, 10 of 12 for mdeberta-v3-base.
-        max_length: tokens of a text that are read, special ones included; the rest is cut off.
+        max_length: tokens of a text that are read, special ones included; the rest is cut off. None: 512, or as
+            many as the encoder reads where those are fewer.
         batch_size: pairs of texts read at once; changes no score beyond float noise.
         device: as torch names it.
     """
@@ -34,16 +38,24 @@ class Encoder:
     folder: str
     identity: str
     layer: int | None = None
-    max_length: int = 512
+    max_length: int | None = None
     batch_size: int = 32
     device: str = "cpu"
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens of a text are read at most."""
+        if self.max_length is not None:
+            return self.max_length
+        most = _positions(_config(self.folder))
+        return LONGEST if most is None else min(LONGEST, most)
 
     @property
     def signature(self) -> str:
         """What its scores stand on."""
         layer = "last" if self.layer is None else self.layer
         version = importlib.metadata.version("transformers")
-        return f"encoder:{self.identity}|layer:{layer}|max_length:{self.max_length}|transformers-{version}"
+        return f"encoder:{self.identity}|layer:{layer}|max_length:{self.tokens}|transformers-{version}"
 
     def read(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `Loaded.read`; it is loaded when it first reads."""
@@ -93,34 +105,27 @@ class Loaded:
 def load(encoder: Encoder) -> Loaded:
     """The encoder in memory; the last one stays there, since a run scores many models by one encoder.
 
-    Raises InputError when the folder is not there, is no encoder whose weights are all there in safetensors, or
-    has fewer layers or positions than are asked for.
+    Raises InputError as `check_encoder` does, and where weights are not there in safetensors or the encoder has fewer
+    positions than are asked for.
     """
     tokenizer, model = _at(encoder.folder, encoder.identity, encoder.layer, encoder.device)
     longest = _positions(model.config)
-    if longest is not None and not 3 <= encoder.max_length <= longest:
+    if longest is not None and not 3 <= encoder.tokens <= longest:
         raise InputError(
             "encoder",
-            f"max_length is {encoder.max_length}, and {encoder.folder} reads 3 to {longest} tokens.",
+            f"max_length is {encoder.tokens}, and {encoder.folder} reads 3 to {longest} tokens.",
             f"Set it to at most {longest}.",
         )
-    return Loaded(tokenizer, model, encoder.device, encoder.max_length)
+    return Loaded(tokenizer, model, encoder.device, encoder.tokens)
 
 
 @functools.lru_cache(maxsize=1)
 def _at(folder: str, identity: str, layer: int | None, device: str) -> tuple[Any, Any]:
-    if not (Path(folder) / "config.json").is_file():
-        raise InputError(
-            "encoder",
-            f"no encoder in {folder!r}: there is no config.json.",
-            "Give a folder with an encoder such as xlm-roberta-large or mdeberta-v3-base.",
-        )
+    config = _checked(folder, folder, layer)
     import torch
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoModel, AutoTokenizer
 
     with _quiet():
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        _check(folder, config, layer)
         if layer is not None:
             config.num_hidden_layers = layer  # the layers above are not even loaded
         try:
@@ -143,16 +148,44 @@ def _at(folder: str, identity: str, layer: int | None, device: str) -> tuple[Any
     return tokenizer, model.to(device).eval()
 
 
-def _check(folder: str, config: Any, layer: int | None) -> None:
+def check_encoder(folder: Path, name: str, layer: int | None) -> None:
+    """Raise InputError for a folder without an encoder, and for a layer that it has not; no weights are read.
+
+    Args:
+        name: as the config calls it.
+    """
+    _checked(str(folder), name, layer)
+
+
+def _checked(folder: str, name: str, layer: int | None) -> Any:
+    config = _config(folder)
+    made_to_write = [one for one in config.architectures or () if one.endswith(("ForCausalLM", "LMHeadModel"))]
     if config.is_encoder_decoder:
-        fix = "Give an encoder such as xlm-roberta-large or mdeberta-v3-base."
-        raise InputError("encoder", f"{folder!r} holds a {config.model_type}, not an encoder alone.", fix)
+        raise InputError("encoder", f"{name!r} holds a {config.model_type}, not an encoder alone.", GIVE)
+    if getattr(config, "is_decoder", False) or made_to_write:
+        found = f"{name!r} holds a {config.model_type} that writes texts, and reads each word without those after it."
+        raise InputError("encoder", found, GIVE)
     if layer is not None and not 1 <= layer <= config.num_hidden_layers:
         raise InputError(
-            "encoder",
-            f"layer is {layer}, and {folder!r} has layers 1 to {config.num_hidden_layers}.",
+            "encoder_layer",
+            f"layer is {layer}, and {name!r} has layers 1 to {config.num_hidden_layers}.",
             f"Set it to at most {config.num_hidden_layers}.",
         )
+    return config
+
+
+def _config(folder: str) -> Any:
+    """The encoder's config as transformers reads it, with what it leaves to defaults."""
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError("encoder", f"no encoder in {folder!r}: there is no config.json.", GIVE)
+    from transformers import AutoConfig
+
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ValueError as error:
+        said = str(error).splitlines()[0][:200].rstrip(".")
+        raise InputError("encoder", f"{folder!r} holds no model that can be read ({said}).", GIVE) from error
 
 
 def _positions(config: Any) -> int | None:

@@ -13,6 +13,7 @@ the current release) is planned when the selection is known; until then it is li
 from sabir.plan.names import COMBINED, CONTINUED, OWN
 from sabir.plan.released import Released, against, before_sabir, suspects
 from sabir.plan.whole import (
+    LARGE,
     Plan,
     Stale,
     combined_graph,
@@ -26,6 +27,7 @@ from sabir.plan.whole import (
 __all__ = [
     "COMBINED",
     "CONTINUED",
+    "LARGE",
     "OWN",
     "Plan",
     "Released",

@@ -225,11 +225,14 @@ class Steps:
         )
 
     def own_adapters(self) -> dict[str, Dep]:
-        brought = self.facts.adapters
         return {
-            language: f"adapter/{language}" if language in brought else f"adapter/{language}{self.ending}"
+            language: f"adapter/{language}" if self.is_one(language) else f"adapter/{language}{self.ending}"
             for language in self.languages
         }
+
+    def is_one(self, language: str) -> bool:
+        """Whether a language's adapter is the same in all trainings: it was brought, or is held at an earlier one."""
+        return language in self.facts.adapters or language in self.facts.holds
 
     def merging(self) -> dict[str, Any]:
         """What every merge needs and is none of its identity; `kept` holds facts about single adapters."""
@@ -455,8 +458,8 @@ class Steps:
         ):
             for language in languages:
                 plain = f"adapter/{language}" if model == OWN else model
-                brought = model == OWN and language in self.facts.adapters
-                again = range(2, self.config.seeds + 1) if has_seeds(model) and not brought else ()
+                one = model == OWN and self.is_one(language)
+                again = range(2, self.config.seeds + 1) if has_seeds(model) and not one else ()
                 for name, role in [(plain, model), *((f"{plain}#{n}", f"{model}#{n}") for n in again)]:
                     roles[f"{role}/{language}"] = f"scores/{name}/{language}/test"
         return Step(

@@ -24,12 +24,14 @@ LARGE_SELECT = "select/combined"
 class Stale:
     """A combined baseline of older data, which stands in until `--with-baseline` asks for a new one.
 
-    `continued` is what it takes to train it on with the new rows alone, or None when there is no such thing.
+    `continued` is what it takes to train it on with the new rows alone, or None when there is no such thing. `name`
+    is what it was called, where today's would be of another rank.
     """
 
     fingerprint: str
     note: str
     continued: Ancestor | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ def _until_selection(
 
 
 def _is_trained(make: Steps, language: str) -> bool:
-    """An adapter that was brought is there once; those trained here, once for each training."""
-    return make.nth == 1 or language not in make.facts.adapters
+    """An adapter that was brought or is held is there once; those trained here, once for each training."""
+    return make.nth == 1 or not make.is_one(language)
 
 
 def _combined(make: Steps, stale: Mapping[str, Stale]) -> Iterator[Step]:
@@ -133,7 +135,11 @@ def _combined(make: Steps, stale: Mapping[str, Stale]) -> Iterator[Step]:
     wanted += [large_combined(make)] if config.rivals.merged_rank else []
     for step in wanted:
         old = stale.get(step.name)
-        yield step if old is None else replace(step, deps={}, pinned=old.fingerprint, note=old.note)
+        yield (
+            step
+            if old is None
+            else replace(step, name=old.name or step.name, deps={}, pinned=old.fingerprint, note=old.note)
+        )
         if old is not None and old.continued is not None and config.baseline == "continued":
             yield make.continued(old.continued)
 
@@ -142,8 +148,8 @@ def _evaluations(makes: Sequence[Steps], model: str, split: str) -> Iterator[Ste
     """Answers and scores of a model, and of the same one of the other trainings."""
     yield from makes[0].evaluation(model, split)
     for make in makes[1:]:
-        brought = model.partition("/")[2] in make.facts.adapters
-        if has_seeds(model) and model != CONTINUED and not brought:
+        one = make.is_one(model.partition("/")[2])
+        if has_seeds(model) and model != CONTINUED and not one:
             yield from make.evaluation(f"{model}{make.ending}", split)
 
 

@@ -15,7 +15,7 @@ from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, c
 from sabir.lora.files import Adapter, open_adapter
 from sabir.lora.tokenizer import vocabulary_difference
 from sabir.own_code import is_own
-from sabir.preflight.rivals import rivals_errors
+from sabir.preflight.rivals import rivals_errors, rivals_warnings
 from sabir.work.bases import EMBEDDED, is_hub_name, max_positions
 from sabir.work.prepare import Summary
 from sabir.work.sources import SHOWN
@@ -46,7 +46,7 @@ def inspect(config: Config, facts: Facts, *, to_train: int, to_merge: int, to_fo
             yet (for the disk).
     """
     errors = _metrics(config, facts) + _baseline(config, facts) + _searches(config) + _holds(facts)
-    errors += rivals_errors(config, facts)
+    errors += rivals_errors(config, facts) + _encoder(config, facts)
     if facts.base_folder is not None:
         shapes = base_linear_shapes(facts.base_folder)
         errors += _lengths(config, facts, facts.base_folder)
@@ -87,6 +87,20 @@ def _metrics(config: Config, facts: Facts) -> list[InputError]:
             )
         )
     return errors
+
+
+def _encoder(config: Config, facts: Facts) -> list[InputError]:
+    """What BERTScore reads with: an encoder, with the layer that is asked for."""
+    name, folder = config.evaluate.encoder, facts.encoder_folder
+    if name is None or folder is None or ENCODED not in facts.task.metrics:
+        return []
+    from sabir.model.encoder import check_encoder
+
+    try:
+        check_encoder(folder, name, config.evaluate.encoder_layer)
+    except InputError as error:
+        return [InputError(f"evaluate.{error.where}", error.message, error.fix)]
+    return []
 
 
 def _holds(facts: Facts) -> list[InputError]:
@@ -333,7 +347,7 @@ def _warnings(config: Config, facts: Facts) -> list[str]:
     found = [
         f"merges.{merge.name}: {sentence}" for merge in config.merges.values() for sentence in _simpler(merge)
     ]
-    found += _unsplit(config, facts)
+    found += _unsplit(config, facts) + rivals_warnings(config, facts)
     if config.baseline != "none" and facts.adapters:
         names = ", ".join(facts.adapters)
         found.append(

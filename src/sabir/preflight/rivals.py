@@ -9,12 +9,28 @@ from sabir.config import Config
 from sabir.errors import InputError
 from sabir.facts import Facts
 from sabir.own_code import is_own, own_function
+from sabir.work.bases import max_positions
 
 
 def rivals_errors(config: Config, facts: Facts) -> list[InputError]:
     """Rivals that this task cannot have, or that lack a package."""
     every = (_of_the_task, _few_shot, _routed, _translated, _generated)
     return [error for each in every for error in each(config, facts)]
+
+
+def rivals_warnings(config: Config, facts: Facts) -> list[str]:
+    """Examples in a prompt that must be cut, all of them and the question, for the base to read them."""
+    shots = config.rivals.shots
+    reads = max_positions(facts.base_folder) if shots and facts.base_folder is not None else None
+    length = max((one.lora.max_length for one in config.languages.values()), default=0)
+    needed = (shots + 1) * length
+    if reads is None or needed <= reads:
+        return []
+    return [
+        f"rivals.shots: {shots} examples and the question of up to {length} tokens each are {needed:,} tokens, and the "
+        f"base reads {reads:,}: long texts are cut so that each takes about {reads // (shots + 1)}, the question too. "
+        "Lower shots where texts are long."
+    ]
 
 
 def _of_the_task(config: Config, facts: Facts) -> Iterator[InputError]:

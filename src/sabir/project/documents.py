@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sabir.catalog import did_you_mean
 from sabir.engine.job import Work
 from sabir.engine.steps import Step, above
+from sabir.engine.store import Store
 from sabir.errors import InputError
 from sabir.lora.files import WEIGHTS
+from sabir.lora.safetensors_io import read_header
 from sabir.plan import OWN, comparison
 from sabir.project.standing import Standing, State
 from sabir.report.documents import (
@@ -44,7 +48,7 @@ def run_document(
         "routes": routes(records),
         "stress_routes": {kind: found for kind in STRESS if (found := routes(records, kind))},
         "recipes": recipes(state.plan.reported, records),
-        "parameters": _parameters(state),
+        "parameters": _parameters(state, standing.store),
         "changes": changes["result"]["changes"] if changes else list(current.changes) if current else [],
         "level": config.evaluate.level,
         "costs": [row for entry in standing.entries for row in entry["costs"]],
@@ -60,14 +64,19 @@ def run_document(
     }
 
 
-def _parameters(state: State) -> dict[str, int]:
+def _size(file: Path) -> int:
+    """Numbers in a safetensors file."""
+    return sum(math.prod(place.shape) for place in read_header(file).values())
+
+
+def _parameters(state: State, store: Store) -> dict[str, int]:
     """What a server holds beside the base: parameters of the selected merge, and of all own adapters together."""
     records = state.records
     own = [records.get(f"adapter/{language}") for language in state.languages]
     found = {}
     if all(own):
-        files = (record["files"] for record in own if record is not None)
-        found["routed"] = sum(each[WEIGHTS]["size_bytes"] // 4 for each in files)  # trained in float32
+        folders = (store.folder(record["fingerprint"]) for record in own if record is not None)
+        found["routed"] = sum(_size(folder / WEIGHTS) for folder in folders)
     if (merged := records.get(state.selected or "")) and "parameters" in merged["result"]:
         found[state.selected or ""] = merged["result"]["parameters"]
     return found

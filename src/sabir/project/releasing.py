@@ -219,7 +219,9 @@ def _candidate(standing: Standing, state: State, model: str | None) -> str:
 def _scores(standing: Standing, state: State, model: str) -> list[dict[str, Any]]:
     """A model's scores on the test rows, those that are there."""
     config = standing.config
-    names = [f"scores/{model}/{language}/test" for language in (*config.languages, "macro")]
+    kinds = ("scores", "outputs")  # of the latter it is told what was asked, in the signatures
+    languages = (*config.languages, "macro")
+    names = [f"{kind}/{model}/{language}/test" for kind in kinds for language in languages]
     records = {name: record for name in names if (record := state.record(name)) is not None}
     return score_rows(config.task_title, config.lora.seed, records)
 
@@ -420,6 +422,10 @@ def model_in_use(standing: Standing) -> Path:
     if current is not None:
         must_be_there(standing, current)
         return standing.store.folder(current.fingerprint)
+    if not standing.config.merges:
+        found = "no release is in use, and there is no merge that could stand in for one."
+        fix = "Add one under merges: and run it, or put another model to use: sabir promote CONFIG MODEL."
+        raise InputError(standing.where, found, fix)
     state = standing.state()
     name = _candidate(standing, state, None)
     if state.record(name) is None:

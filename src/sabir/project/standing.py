@@ -23,6 +23,7 @@ from sabir.lineage import continued
 from sabir.lock import Line, Lock
 from sabir.plan import (
     COMBINED,
+    LARGE,
     Plan,
     Released,
     Stale,
@@ -232,13 +233,16 @@ class Standing:
         if self.store.has(fresh.fingerprints[step.name]):
             return None
         for record in self._former(step.name):
-            if record["settings"] == dict(step.settings) and record["version"] == step.version:
+            if _training(record["settings"], step.name) == _training(step.settings, step.name) and (
+                record["version"] == step.version
+            ):
                 goes_on = self.config.baseline == "continued" and step.name == COMBINED
                 return Stale(
                     record["fingerprint"],
                     f"trained on older data ({_changes(record['deps'], fresh.identities(step))}); "
                     "--with-baseline trains it anew",
                     continued(self.store, self.facts, record["fingerprint"]) if goes_on else None,
+                    record["name"],
                 )
         return None
 
@@ -251,10 +255,10 @@ class Standing:
         alike = [entry for entry in self.entries if entry.get("asked", now) == now]
         for entry in reversed(alike):
             for old in entry["steps"]:
-                if old["name"] == name and (record := self.store.record(old["fingerprint"])):
+                if _is_former(old["name"], name) and (record := self.store.record(old["fingerprint"])):
                     yield record
         runs = {entry["id"] for entry in alike}
-        stray = (one for one in self.store.records() if one["name"] == name and one["run"] in runs)
+        stray = (one for one in self.store.records() if _is_former(one["name"], name) and one["run"] in runs)
         yield from sorted(stray, key=lambda record: record["created"], reverse=True)
 
     def phase(self, state: State) -> tuple[str, list[str]]:
@@ -305,6 +309,21 @@ class Standing:
                     f"data.{language}: has the training rows that {old!r} had in the last run. Under another name "
                     "it is trained anew: a language's name is part of its seed."
                 )
+
+
+def _is_former(old: str, name: str) -> bool:
+    """Whether a step was what the one of that name is today: a large combined adapter may have had another rank."""
+    if not name.startswith(LARGE):
+        return old == name
+    return old.startswith(LARGE) and ",scale=" not in old and old.partition("#")[2] == name.partition("#")[2]
+
+
+def _training(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """How a combined adapter is trained; the rank of a large one follows the languages there are."""
+    lora = dict(settings.get("lora", {}))
+    if name.startswith(LARGE):
+        lora = {key: value for key, value in lora.items() if key not in ("rank", "alpha")}
+    return {**settings, "lora": lora}
 
 
 def asked(config: Config) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sabir.report.models import (
+    COMBINED,
     CONTINUED,
     OWN,
     ROUTED,
@@ -119,7 +120,7 @@ def _do_not_train(known: _Known) -> list[str]:
     if best is None:
         return []
     if not is_untrained(best):
-        untrained = [model for model in tied if is_untrained(model)]
+        untrained = [model for model in tied if is_untrained(model) and not _beaten(known, model)]
         if not untrained:
             return []
         return [
@@ -136,6 +137,16 @@ def _do_not_train(known: _Known) -> list[str]:
         f"Do not train for this: {known.named(best)} is significantly better on average than every trained model; "
         f"the selected merge is {known.named(known.selected)}."
     ]
+
+
+def _beaten(known: _Known, model: str) -> bool:
+    """Whether a trained model was compared with this one, and is surely better."""
+    for pair in pairs(known.document):
+        for one, other in ((pair.a, pair.b), (pair.b, pair.a)):
+            if other == model and not is_untrained(one) and (row := between(known.document, one, other)):
+                if row["low"] is not None and row["low"] > 0:
+                    return True
+    return False
 
 
 def _refused(known: _Known) -> list[str]:
@@ -285,6 +296,8 @@ def _group(known: _Known) -> list[str]:
 def _as_good(known: _Known, model: str) -> str | None:
     """Why a merge does as well as the selected one, in words; None where it does not, or where that is not known."""
     row = between(known.document, known.selected, model)
+    if _loses(known, model) and not _loses(known, known.selected):
+        return None
     if row is not None and row["low"] is not None:
         if row["low"] > 0:
             return None
@@ -307,6 +320,12 @@ def _as_good(known: _Known, model: str) -> str | None:
     )
 
 
+def _loses(known: _Known, model: str) -> bool:
+    """Whether a model is surely worse than the combined adapter."""
+    row = between(known.document, model, COMBINED)
+    return row is not None and row["high"] is not None and row["high"] < 0
+
+
 def _named(known: _Known, models: Iterable[str]) -> str:
     return listed([known.named(model) for model in models], MOST_NAMED)
 
@@ -326,6 +345,12 @@ def _more_rows(known: _Known) -> list[str]:
     ]
     if not too_few:
         return []
+    trainings = max((row.get("seeds") or 1 for row in too_few), default=1)
+    if trainings > 1:
+        return [
+            f"{trainings} trainings and these test rows cannot tell {known.selected} from {in_prose(pair.b)} in "
+            f"{listed([row['language'] for row in too_few], MOST_NAMED)}: more of both are needed (seeds:, test rows)."
+        ]
     told = [f"{row['language']} {_rows_needed(row, known.margin)}" for row in too_few]
     which = "any language" if len(too_few) == len(pair.languages) else "every language"
     return [

@@ -77,7 +77,7 @@ def _of_merging(what: str) -> list[dict[str, Any]]:
         ]
     if what == "presets":
         return [
-            _row(preset, f"{merge}: the recipe {recipe} in the dialect {choices['dialect']}", settings)
+            _row(preset, f"{merge}: the recipe {recipe}{_chosen(choices)}", settings)
             for preset, merges in PRESETS.items()
             for merge, (recipe, settings, choices) in merges.items()
         ]
@@ -88,6 +88,12 @@ def _of_merging(what: str) -> list[dict[str, Any]]:
         summary = f"the method {row.recipe.method} in the space {row.recipe.space}{also}"
         rows.append(_row(name, summary, row.recommended, row.source))
     return rows
+
+
+def _chosen(choices: Mapping[str, str]) -> str:
+    """How a preset has a recipe otherwise than by its settings."""
+    dialect = f" in the dialect {choices['dialect']}" if "dialect" in choices else ""
+    return dialect + (", weighted by training rows" if choices.get("weights") == "rows" else "")
 
 
 def _row(

@@ -6,12 +6,13 @@ those entries and of what the store knows now.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sabir.report.baseline import COMBINED, Prediction, evaluation
 from sabir.report.costs import ROUTES, Rates, cost_rows, route, usd
-from sabir.report.models import training_of
+from sabir.report.models import OWN, is_own, training_of
 
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
 MORE_SCORE_FIELDS = ("groups", "undefined")  # null in records of older versions
@@ -19,6 +20,7 @@ STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
 COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size")
 SEARCH_FIELDS = ("method", "budget", "seed", "metric", "recipe", "chosen", "trials")
 SELECTION = "depends on the selection"
+MACRO = "macro"
 HASH = 12  # letters of a fingerprint that a signature shows
 
 Row = Mapping[str, Any]
@@ -246,12 +248,18 @@ def score_rows(task: str, seed: int, records: Mapping[str, Row]) -> list[dict[st
         seed: of the first training; the second has the next one.
     """
     single = [row for name in records for row in _scores_of(task, seed, name, records)]
+    _sign_means(single)
     repeated = {training_of(row["model"])[0] for row in single if training_of(row["model"])[1] is not None}
     compared = records.get("comparisons", {}).get("result", {})
     means = {
-        _place(row): {"task": task, **row, **{key: row.get(key) for key in MORE_SCORE_FIELDS}}
-        for row in compared.get("over_seeds", ())
-        if row["model"] in repeated
+        _place(row): {
+            "task": task,
+            **row,
+            **{key: row.get(key) for key in MORE_SCORE_FIELDS},
+            "signature": _of(row["signature"], _parts(row, single)),
+        }
+        for row in (*compared.get("over_seeds", ()), *compared.get("own", ()))
+        if row["model"] in repeated or row["model"] == OWN
     }
     answers: dict[tuple[str, ...], list[Mapping[str, int] | None]] = {}  # of all trainings
     for row in single:
@@ -306,6 +314,36 @@ def _asked(outputs: Row | None) -> list[str]:
         **{key: settings[key] for key in ("max_new_tokens", "generator", "detector") if key in settings},
     }
     return [f"{key}:{value}" for key, value in parts.items()]
+
+
+def _sign_means(rows: list[dict[str, Any]]) -> None:
+    """Have means over languages say what they are means of: two that agree in that are the same score."""
+    by_place: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if row["language"] != MACRO:
+            place = (row["model"], row["split"], row["metric"])
+            by_place.setdefault(place, []).append(f"{row['language']}:{row['signature']}")
+    for row in rows:
+        if row["language"] == MACRO:
+            parts = by_place.get((row["model"], row["split"], row["metric"]), ())
+            row["signature"] = _of(row["signature"], parts)
+
+
+def _parts(mean: Row, rows: Iterable[Row]) -> list[str]:
+    """The signatures of the scores that a mean over trainings, or over the languages' own adapters, is made of."""
+    own = mean["model"] == OWN
+    return [
+        f"{row['model']}:{row['language']}:{row['signature']}"
+        for row in rows
+        if (row["split"], row["metric"]) == (mean["split"], mean["metric"])
+        and row["language"] != MACRO
+        and mean["language"] in (MACRO, row["language"])
+        and (is_own(row["model"]) if own else training_of(row["model"])[0] == mean["model"])
+    ]
+
+
+def _of(signature: str, parts: Iterable[str]) -> str:
+    return f"{signature}|of:{hashlib.sha256(chr(10).join(sorted(parts)).encode()).hexdigest()[:HASH]}"
 
 
 def _place(row: Row) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sabir.catalog import did_you_mean
 from sabir.errors import InputError
-from sabir.own_code import is_own, own_function
+from sabir.own_code import called, is_own, own_function
 from sabir.work.own import own_identity
 
 PY3LANGID = "py3langid"
@@ -37,19 +37,27 @@ def detector(name: str, languages: Collection[str], code: Path | None) -> Detect
     known = tuple(sorted(languages))
     if is_own(name):
         return _own(name, own_function(name, code, where=WHERE), known)
-    if name != PY3LANGID:
-        fix = f"Write {PY3LANGID}, or my.module:function.{did_you_mean(name, [PY3LANGID])}"
-        raise InputError(WHERE, f"there is no language detector {name!r}.", fix)
+    _must_be_known(name)
     if command := detector_missing(name):
         raise InputError(WHERE, f"{name} is not installed.", f"Run: {command}.")
     return _py3langid(known)
 
 
 def detector_identity(name: str, code: Path | None = None) -> str:
-    """What a detector's answers depend on beside the languages: its name and version, or the user's module."""
+    """What a detector's answers depend on beside the languages: its name and version, or the user's module.
+
+    Raises InputError for a detector that does not exist.
+    """
     if is_own(name):
         return own_identity(name, code)
+    _must_be_known(name)
     return name if detector_missing(name) else f"{name}-{version(name)}"
+
+
+def _must_be_known(name: str) -> None:
+    if name != PY3LANGID:
+        fix = f"Write {PY3LANGID}, or my.module:function.{did_you_mean(name, [PY3LANGID])}"
+        raise InputError(WHERE, f"there is no language detector {name!r}.", fix)
 
 
 def detector_missing(name: str) -> str | None:
@@ -97,12 +105,12 @@ def _identifier(subtags: tuple[str, ...]):  # type: ignore[no-untyped-def]
 
 def _own(name: str, function: Callable[..., object], languages: tuple[str, ...]) -> Detect:
     def detect(texts: Sequence[str]) -> list[str]:
-        found = function(list(texts))
+        fix = "It is given a list of texts and returns a list with one language for each."
+        found = called(name, function, list(texts), where=WHERE, fix=fix)
         if not isinstance(found, (list, tuple)) or len(found) != len(texts):
             given = (
                 f"{len(found)} answers" if isinstance(found, (list, tuple)) else f"a {type(found).__name__}"
             )
-            fix = "Return a list with one language for each text."
             raise InputError(WHERE, f"{name!r} gave {given} for {len(texts)} texts.", fix)
         for place, (text, language) in enumerate(zip(texts, found, strict=True), 1):
             if language not in languages:

@@ -42,7 +42,8 @@ def judge(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     says so. Models trained several times (inputs "<model>#2/<language>") are compared over examples and trainings.
 
     `standings`: the best model of each language and of the mean, and those not significantly worse. `over_seeds`:
-    scores of models trained several times, every metric, with intervals that hold examples and trainings.
+    scores of models trained several times, every metric, with intervals that hold examples and trainings. `own`: the
+    mean over languages of their own adapters, every metric.
     """
     for work in works:
         judged = _Judged(work)
@@ -54,6 +55,7 @@ def judge(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
                     "comparisons": rows,
                     "standings": list(judged.standings()),
                     "over_seeds": list(judged.over_seeds()),
+                    "own": list(judged.own()),
                 }
             },
         )
@@ -145,6 +147,19 @@ class _Judged:
                 if model != OWN:
                     found = bootstrap_macro(groups, value, seed=SEED, keys=keys, **given)
                     yield self._over_seeds(model, MACRO, metric, np.concatenate(groups, axis=-2), found)
+
+    def own(self) -> Iterator[Row]:
+        if OWN not in self.settings["models"]:
+            return
+        keys = [self.keys(language) for language in self.languages]
+        for metric in self.settings["metrics"]:
+            groups = [self.statistics(OWN, language, metric) for language in self.languages]
+            value = METRICS.get(metric).facts["value"]
+            found = bootstrap_macro(groups, value, seed=SEED, keys=keys, **_precision(self.work))
+            unscored = sum(int(np.isnan(group).all(axis=-1).sum()) for group in groups)
+            signature = f"{metric}|mean over languages:{','.join(self.languages)}"
+            row = score_row(metric, found, unscored=unscored, undefined=0, signature=signature)
+            yield {"model": OWN, "language": MACRO, "split": "test", **row, "seed": None}
 
     def _over_seeds(self, model: str, language: str, metric: str, group: np.ndarray, found: Any) -> Row:
         unscored = int(np.isnan(group).all(axis=-1).sum())

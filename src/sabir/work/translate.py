@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sabir.errors import InputError
-from sabir.own_code import is_own, own_function
+from sabir.own_code import called, is_own, own_function
 from sabir.tasks import Prompt
 from sabir.work import Outcome, Work
 from sabir.work.prepare import Example, read_examples, write_examples
@@ -104,10 +104,10 @@ def _own(name: str, function: Callable[..., object]) -> Translate:
     def translated(
         texts: Sequence[str], source: str, target: str, on_text: Callable[[int], None]
     ) -> tuple[list[str], int, int]:
-        found = function(list(texts), source, target)
+        fix = "It is given a list of texts, their language and the wanted one, and returns a text for each."
+        found = called(name, function, list(texts), source, target, where=f"{WHERE}.model", fix=fix)
         if not isinstance(found, (list, tuple)) or len(found) != len(texts):
             given = f"{len(found)} texts" if isinstance(found, (list, tuple)) else f"a {type(found).__name__}"
-            fix = "Return a list with one translation for each text."
             raise InputError(f"{WHERE}.model", f"{name!r} gave {given} for {len(texts)} texts.", fix)
         for place, text in enumerate(found, 1):
             if not isinstance(text, str):
