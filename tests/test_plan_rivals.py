@@ -12,7 +12,15 @@ from sabir.engine.store import Store
 from sabir.facts import gather
 from sabir.lock import Lock
 from sabir.plan import plan
-from small_project import planned, rows, write_project, write_rows
+from small_project import (
+    planned,
+    rows,
+    settings,
+    write_config,
+    write_language,
+    write_project,
+    write_rows,
+)
 
 TWO = ("de", "en")
 CHOSEN = {"selected": "merged/average", "best": {"average": "merged/average", "ties": "merged/ties"}}
@@ -180,18 +188,41 @@ def test_no_step_of_a_plan_with_everything_has_a_twin_of_another_kind(tmp_path):
     assert not twice
 
 
-def test_an_own_task_is_read_again_when_it_says_so(tmp_path):
-    (tmp_path / "greeting.py").write_text(
-        "from sabir.tasks import Task\n\n\ndef greet(*, labels: tuple[str, ...], edition: int = 1):\n"
-        "    return Task('greet', 'label', '', 'A:', ('accuracy',), labels, version=edition)\n"
+def test_an_own_task_is_scored_again_when_its_settings_or_its_code_change_and_answers_stay(tmp_path):
+    code = (
+        "from sabir.tasks import Task\n\n\ndef greet(*, labels: tuple[str, ...], strict: int = 0):\n"
+        "    return Task('greet', 'label', '', 'A:', ('accuracy',), labels)\n"
     )
-    found = []
-    for edition in (1, 2):
-        task = {"name": "greeting:greet", "labels": ["delivery", "payment"], "edition": edition}
-        found.append(graph_of(project(tmp_path, task=task), allow_code=True).fingerprints)
-    one, two = found
-    assert one["outputs/base/de/test"] == two["outputs/base/de/test"]
-    assert one["scores/base/de/test"] != two["scores/base/de/test"]
+    (tmp_path / "greeting.py").write_text(code)
+    task = {"name": "greeting:greet", "labels": ["delivery", "payment"]}
+    first = graph_of(project(tmp_path, task=task), allow_code=True).fingerprints
+    stricter = graph_of(project(tmp_path, task={**task, "strict": 1}), allow_code=True).fingerprints
+    (tmp_path / "greeting.py").write_text(code + "# read otherwise\n")
+    edited = graph_of(project(tmp_path, task=task), allow_code=True).fingerprints
+    assert first["outputs/base/de/test"] == stricter["outputs/base/de/test"] == edited["outputs/base/de/test"]
+    assert len({each["scores/base/de/test"] for each in (first, stricter, edited)}) == 3
+
+
+def test_the_share_of_unscored_rows_that_is_let_pass_is_part_of_what_a_score_is(tmp_path):
+    usual = graph_of(project(tmp_path)).fingerprints
+    same = graph_of(project(tmp_path, evaluate={"resamples": 100, "max_unscored": 0.05})).fingerprints
+    lax = graph_of(project(tmp_path, evaluate={"resamples": 100, "max_unscored": 1.0})).fingerprints
+    assert usual == same
+    assert usual["scores/base/de/test"] != lax["scores/base/de/test"]
+    assert usual["outputs/base/de/test"] == lax["outputs/base/de/test"]
+
+
+def test_a_brought_adapter_takes_no_trainings_from_the_other_languages(tmp_path):
+    from test_preflight import adapter, brought
+
+    adapter(tmp_path / "adapters/de", 1)
+    write_language(tmp_path, "en")
+    data = {**brought(tmp_path, "de"), "en": "data/en"}
+    config = write_config(tmp_path, settings(data=data, seeds=2))
+    roles = graph_of(config, CHOSEN)["comparisons"].deps
+    assert "adapter/<language>#2/en" in roles
+    assert "adapter/<language>#2/de" not in roles
+    assert "adapter/de#2" not in graph_of(config, CHOSEN)
 
 
 def test_averages_are_plain_and_weighted_each_with_its_scales(tmp_path):

@@ -37,6 +37,8 @@ def test_what_stands_in_brackets_is_told_in_words():
     assert in_prose("adapter/combined[rank=80]") == "the combined adapter of rank 80"
     assert in_table("base[shots=4]") == "base model with 4 examples"
     assert in_prose("base[shots=4]") == "the base model with 4 examples in its prompt"
+    assert in_table("base[shots=1]") == "base model with 1 example"
+    assert in_prose("base[shots=1]") == "the base model with 1 example in its prompt"
 
 
 def test_a_language_called_like_a_part_of_a_word_is_no_baseline():

@@ -135,11 +135,11 @@ def test_the_drop_that_the_test_rows_would_show_is_told_before_the_run():
     drops = [
         {"language": "de", "drop": 0.0623, "n": 500},
         {"language": "macro", "drop": 0.028, "n": 2500},
-        {"language": "pt", "drop": None, "n": 2},
+        {"language": "pt", "drop": None, "n": 1},
     ]
     assert sentences(total("setup", "merged", None), detectable=drops)[-1] == (
-        "The smallest drop these test rows would show: de 0.062 (500 rows), the mean 0.028 (2,500 rows), "
-        "pt none (2 rows)."
+        "The smallest drop these test rows, if independent, would show: de 0.062 (500 rows), the mean 0.028 (2,500 rows), "
+        "pt none (1 row)."
     )
 
 
@@ -235,9 +235,9 @@ def test_settings_in_a_reason_are_told_without_the_marks_of_python():
     assert table.rows[0][2] == told
     root = {"step": "adapter/de", "why": changed, "differences": []}
     assert reason(root).notes[0] == f"merged/ties will run because of adapter/de: {told}."
-    cut = "update: default -> {'mode': 'continu...'replay': 0.2}"
+    cut = "lora.rank: 16 -> 32; update: default -> {'mode': 'continu...'replay': 0.2}; seed: 0 -> 1"
     table = planned({"steps": [planned_step("adapter/de", "adapter", 1.0, reason=cut)], "totals": []})
-    assert table.rows[0][2] == cut
+    assert table.rows[0][2] == "lora.rank: 16 -> 32; update changed; seed: 0 -> 1"
 
 
 def test_a_list_that_was_cut_short_is_said_to_have_changed_and_no_more():
@@ -264,4 +264,43 @@ def test_lines_of_the_selection_and_of_the_comparisons_tell_which_is_which():
     assert [row[:2] for row in table.rows] == [
         ("selection", "reused"),
         ("comparisons, changes since the release", "run"),
+    ]
+
+
+def test_the_scales_of_the_combined_adapter_are_no_merges_and_their_choice_is_no_selection():
+    name = "adapter/combined[rank=80,scale=0.5]"
+    steps = [
+        planned_step("adapter/combined[rank=80]", "adapter", 60.0),
+        planned_step(name, "merged", 1.0),
+        planned_step(name.replace("0.5", "0.75"), "merged", 1.0),
+        planned_step("merged/ties", "merged", 1.0),
+        planned_step("select/combined", "select", None),
+        planned_step("select", "select", None, "reused", "nothing it stands on has changed"),
+    ]
+    table = planned({"steps": steps, "totals": []})
+    assert [row[0] for row in table.rows] == [
+        "adapter/combined[rank=80]",
+        "scales of the combined adapter (2)",
+        "merged/ties",
+        *("scale of the combined adapter", "selection"),
+    ]
+
+
+def test_where_a_run_of_no_phase_goes_several_routes_each_is_told():
+    rows = (
+        total("setup", "merged", 100.0),
+        total("none", "merged", 10.0),
+        total("none", "combined", 60.0),
+        total("none", "beside", 20.0),
+    )
+    assert [sentence.partition(":")[0] for sentence in sentences(*rows[:3])] == [
+        "All of it from nothing by one adapter a language, merged",
+        "This run",
+    ]
+    retrained = {"steps": [planned_step("adapter/combined", "adapter", 60.0)], "phase": "none", "devices": 1}
+    told = planned({**retrained, "totals": rows}).notes[2:]
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "This run by one adapter a language, merged",
+        "This run by retraining everything",
+        "This run by what is measured beside (rivals, other trainings and test sets)",
     ]

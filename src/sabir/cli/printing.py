@@ -76,9 +76,16 @@ def print_task(name: str | None) -> None:
 
 
 def print_table(table: Table | None) -> None:
-    """A table, where there is one."""
+    """A table, where there is one; one of many columns in several below each other."""
     if table is None:
         return
+    from sabir.report.layout import parted
+
+    for part in parted(table, _console().width):
+        _print_one(part)
+
+
+def _print_one(table: Table) -> None:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -102,7 +109,8 @@ def print_table(table: Table | None) -> None:
     with console.capture() as captured:
         if table.rows:
             around = [Text("")] if layout.tight else []  # an empty line above and below, as the edge is
-            console.print(Text(table.title, style="bold"), *around, sep="\n")
+            if table.title:
+                console.print(Text(table.title, style="bold"), *around, sep="\n")
             room = console.width
             console.width = max(layout.width, room)  # rather wider than the terminal than broken words
             console.print(drawn, *around, sep="\n")

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sabir.report.baseline import COMBINED
+from sabir.report.models import is_combined
 from sabir.report.tables import Document, Table
 from sabir.report.words import count, counted, duration, in_words, listed, mib, money, percent
 
@@ -15,6 +17,7 @@ _FAMILIES = {
     "translated": "translations",
     "adapter": "adapters",
     "adopted": "adapters",
+    "scaled": "scales of the combined adapter",
     "merged": "merges",
     "search": "searches of",
     "outputs": "answers",
@@ -31,6 +34,7 @@ _BRIEF = {  # kinds that take next to no time
     "changes": "changes since the release",
     "analysis": "analysis",
 }
+_SCALE = "select/combined"  # the step that chooses among the scales of the combined adapter
 _STANDS_IN = ("older data", "held at")  # reasons of an old adapter in place of today's
 _ROUTES = {
     "merged": "one adapter a language, merged",
@@ -48,7 +52,7 @@ def planned(document: Document) -> Table:
     steps = document["steps"]
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for step in steps:
-        family = _FAMILIES[step["kind"]]
+        family = _FAMILIES[_kind(step)]
         alone = step["kind"] in ("adapter", "adopted") and (
             step["status"] == "run" or any(words in step["why"] for words in _STANDS_IN)
         )
@@ -70,6 +74,15 @@ def planned(document: Document) -> Table:
     return Table("Plan", ("steps", "status", "why", "device time"), tuple(rows), tuple(notes))
 
 
+def _kind(step: Mapping[str, Any]) -> str:
+    """The step's kind; the combined adapter at a scale is made as merges are, and is none."""
+    return "scaled" if step["kind"] == "merged" and is_combined(step["name"]) else step["kind"]
+
+
+def _brief(step: Mapping[str, Any]) -> str:
+    return "scale of the combined adapter" if step["name"] == _SCALE else _BRIEF[step["kind"]]
+
+
 def _names(family: str, group: Sequence[Mapping[str, Any]]) -> str:
     names = [step["name"] for step in group]
     if len(names) == 1 and group[0]["kind"] in ("adapter", "adopted", "merged", "search"):
@@ -79,7 +92,7 @@ def _names(family: str, group: Sequence[Mapping[str, Any]]) -> str:
             name.removeprefix("data/").removeprefix("adapter/").removeprefix("merged/") for name in names
         ]
         return f"{family} {listed(short, 8)}"
-    if group[0]["kind"] == "merged":
+    if _kind(group[0]) == "merged":
         recipes: dict[str, int] = {}
         for name in names:
             recipe = name.removeprefix("merged/").partition("[")[0]
@@ -87,7 +100,7 @@ def _names(family: str, group: Sequence[Mapping[str, Any]]) -> str:
         words = [recipe + (f" x {count}" if count > 1 else "") for recipe, count in recipes.items()]
         return f"{family} {listed(words, 8)}"
     if group[0]["kind"] in _BRIEF:
-        return ", ".join(dict.fromkeys(_BRIEF[step["kind"]] for step in group))
+        return ", ".join(dict.fromkeys(map(_brief, group)))
     return f"{family} ({len(names)})"
 
 
@@ -114,12 +127,17 @@ def _totals(document: Document) -> list[str]:
     sentences = []
     devices = document.get("devices", 1)
     places = "one device" if devices == 1 else f"{devices} devices"
-    for row in totals:
-        if not row["estimated_device_s"] or (row["phase"] == "none" and row["route"] == "combined"):
-            continue
+    again = any(step["name"] == COMBINED and step["status"] == "run" for step in document["steps"])
+    told = [
+        row
+        for row in totals
+        if row["estimated_device_s"] and (again or (row["phase"], row["route"]) != ("none", "combined"))
+    ]
+    alone = sum(row["phase"] == "none" for row in told) == 1
+    for row in told:
         what = _PHASES.get(row["phase"], "This run")
         price = "" if row["estimated_usd"] is None else f", {money(row['estimated_usd'])} USD"
-        by = "" if row["phase"] == "none" else f" by {_ROUTES[row['route']]}"
+        by = "" if row["phase"] == "none" and alone else f" by {_ROUTES[row['route']]}"
         sentences.append(
             f"{what}{by}: about {duration(row['estimated_wall_s'])} on {places} "
             f"({duration(row['estimated_device_s'])} of device time{price})."
@@ -139,10 +157,11 @@ def _detectable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The smallest drops that the test rows would show against the current release, in a sentence."""
     drops = [
         f"{'the mean' if row['language'] == 'macro' else row['language']} "
-        f"{'none' if row['drop'] is None else format(row['drop'], '.3f')} ({count(row['n'])} rows)"
+        f"{'none' if row['drop'] is None else format(row['drop'], '.3f')} ({counted(row['n'], 'row')})"
         for row in rows
     ]
-    return [f"The smallest drop these test rows would show: {listed(drops, 9)}."] if drops else []
+    told = f"The smallest drop these test rows, if independent, would show: {listed(drops, 9)}."
+    return [told] if drops else []
 
 
 def ran(document: Document) -> Table:
