@@ -138,7 +138,7 @@ def test_the_drop_that_the_test_rows_would_show_is_told_before_the_run():
         {"language": "pt", "drop": None, "n": 1},
     ]
     assert sentences(total("setup", "merged", None), detectable=drops)[-1] == (
-        "The smallest drop these test rows, if independent, would show: de 0.062 (500 rows), the mean 0.028 (2,500 rows), "
+        "Smallest drop these test rows would show, if independent: de 0.062 (500 rows), the mean 0.028 (2,500 rows), "
         "pt none (1 row)."
     )
 

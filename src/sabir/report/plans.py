@@ -160,7 +160,7 @@ def _detectable(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{'none' if row['drop'] is None else format(row['drop'], '.3f')} ({counted(row['n'], 'row')})"
         for row in rows
     ]
-    told = f"The smallest drop these test rows, if independent, would show: {listed(drops, 9)}."
+    told = f"Smallest drop these test rows would show, if independent: {listed(drops, 9)}."
     return [told] if drops else []
 
 
