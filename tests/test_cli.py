@@ -298,6 +298,11 @@ def test_predict_without_text_or_without_a_run_is_refused(sabir, finished, confi
     code, out, err = sabir("predict", finished)
     assert (code, out) == (2, "")
     assert err == "predict: there is no text. Give one as an argument, or one a line.\n"
+    code, out, err = sabir("predict", finished, "fine", "")
+    assert (code, out, err) == (2, "", "text 2: there is no text in it. Give one, or leave it out.\n")
+    code, _, err = sabir("predict", config, "text", "--set", "merges={}")
+    assert code == 2
+    assert "no release is in use, and there is no merge that could stand in for one. Add one" in err
     code, _, err = sabir("predict", config, "text")
     assert code == 2
     assert "no merge of today's data is selected yet" in err

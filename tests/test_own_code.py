@@ -239,7 +239,10 @@ def made_wrong(code, **changes):
     [
         ({"prompt": "row.text"}, "prompt failed (AttributeError: 'Row' object has no attribute 'text')."),
         ({"prompt": "'a text'"}, "prompt gave a str. Return a sabir.tasks.Prompt."),
-        ({"prompt": "Prompt('', None, '')"}, "prompt gave a Prompt whose parts are no texts. Fill all three."),
+        (
+            {"prompt": "Prompt('', None, '')"},
+            "prompt gave a Prompt whose parts are no texts. Fill all three.",
+        ),
         ({"target": "{}['x']"}, "target failed (KeyError: 'x')."),
         ({"target": "int(row.output)"}, "target failed (ValueError: invalid literal for int() with"),
         ({"target": "None"}, "target gave nothing. Return a text."),
@@ -271,16 +274,22 @@ def test_an_answer_that_it_cannot_read_is_told_with_its_name(code, read, said):
 
 
 def test_what_the_functions_of_every_task_say_stays_as_it_is(code):
-    module = "from sabir.tasks import Task\ndef plain():\n    return Task('plain', 'label', '', '', ('accuracy',), ('a', 'b'))\n"
+    made = "Task('plain', 'label', '', '', ('accuracy',), ('a', 'b'))"
+    module = f"from sabir.tasks import Task\ndef plain():\n    return {made}\n"
     (code.folder / f"{code.name}.py").write_text(module)
-    with pytest.raises(InputError, match=r"line 1: the label 'delivery' is not declared\. Declared are: a, b"):
+    with pytest.raises(
+        InputError, match=r"line 1: the label 'delivery' is not declared\. Declared are: a, b"
+    ):
         Project(config_of(code, "plain"), allow_code=True).check()
 
 
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        ("'t', 'score', '', '', ('accuracy',)", "answer is 'score'. There are: label, choice, text, phrases."),
+        (
+            "'t', 'score', '', '', ('accuracy',)",
+            "answer is 'score'. There are: label, choice, text, phrases.",
+        ),
         ("'t', 'lable', '', '', ('accuracy',)", "Did you mean 'label'?"),
         ("'t', 'label', '', '', (), ('a', 'b')", "metrics are (). Name at least one"),
         ("'t', 'label', '', '', 'accuracy', ('a', 'b')", "metrics are 'accuracy'. Name at least one"),

@@ -61,9 +61,15 @@ def with_encoder(tmp_path, layer=None, **config):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"layer": 9}, "evaluate.encoder_layer: layer is 9, and './encoder' has layers 1 to 3. Set it to at most 3."),
+        (
+            {"layer": 9},
+            "evaluate.encoder_layer: layer is 9, and './encoder' has layers 1 to 3. Set it to at most 3.",
+        ),
         ({"is_encoder_decoder": True}, "evaluate.encoder: './encoder' holds a bert, not an encoder alone."),
-        ({"architectures": ["BertForCausalLM"]}, "evaluate.encoder: './encoder' holds a bert that writes texts"),
+        (
+            {"architectures": ["BertForCausalLM"]},
+            "evaluate.encoder: './encoder' holds a bert that writes texts",
+        ),
         ({"is_decoder": True}, "evaluate.encoder: './encoder' holds a bert that writes texts"),
     ],
 )
@@ -151,22 +157,17 @@ def test_more_examples_than_rows_are_refused(tmp_path):
 
 
 def test_examples_that_the_base_cannot_read_whole_are_warned_of(tmp_path):
-    from sabir.config import load_config
-    from sabir.engine.store import Store
-    from sabir.facts import gather
-    from sabir.lock import Lock
-    from sabir.preflight.rivals import rivals_warnings
-    from sabir.work.bases import max_positions
+    def said(shots):
+        config = write_project(
+            tmp_path, TWO, rivals={"shots": shots}
+        )  # rows of 64 tokens, a base that reads 1024
+        return [one for one in sabir.Project(config).check()["warnings"] if one.startswith("rivals.shots")]
 
-    for shots in (7, 8):
-        config = load_config(write_project(tmp_path, TWO, rivals={"shots": shots}))
-        facts = gather(config, Lock(), {}, with_base=True, store=Store(config.run.store))
-        reads = max_positions(facts.base_folder)
-        assert reads == 512
-        warned_of = rivals_warnings(config, facts)
-        assert len(warned_of) == int((shots + 1) * 64 > reads)
-    assert "8 examples and the question of up to 64 tokens each are 576 tokens" in warned_of[0]
-    assert "the base reads 512: long texts are cut so that each takes about 56" in warned_of[0]
+    assert not said(15)
+    assert said(16) == [
+        "rivals.shots: 16 examples and the question of up to 64 tokens each are 1,088 tokens, and the base reads "
+        "1,024: long texts are cut so that each takes about 60, the question too. Lower shots where texts are long."
+    ]
 
 
 def test_a_choice_that_does_not_fit_into_a_row_is_told_by_its_place(tmp_path):

@@ -19,6 +19,7 @@ import torch
 import sabir
 from sabir import lock
 from sabir.errors import InputError, StepFailed, StoreError
+from sabir.project.documents import _cut
 from sabir.project.standing import Standing
 from sabir.work.bases import EMBEDDED_FOLDER
 from small_project import rows, settings, write_config, write_language, write_project, write_rows
@@ -153,6 +154,19 @@ def test_show_repeats_the_last_run(story):
     assert story.shown["pending"] == 0
 
 
+def test_trainings_of_which_more_than_a_few_rows_were_cut_stand_in_the_notes(story):
+    def trained(cut, kind="adapter"):
+        return {"kind": kind, "result": {"rows": 100, "cut_rows": cut}}
+
+    assert not [note for note in story.setup["notes"] if "max_length" in note]
+    records = {"adapter/de": trained(89), "adapter/fr": trained(5), "adapter/ja": trained(6)}
+    brought = {"adapter/nl": {"kind": "adopted", "result": {}}, "adapter/de#2": trained(89)}
+    assert _cut({**records, **brought}) == [
+        "Training rows whose text was cut to fit lora.max_length: adapter/de 89 of 100, adapter/ja 6 of 100."
+    ]
+    assert _cut({}) == []
+
+
 def test_a_comparison_of_ones_choice_is_that_pair_only(story):
     assert [(row["a"], row["b"], row["language"]) for row in story.compared["comparisons"]] == [
         ("merged/ties", "adapter/de", "de"),
@@ -161,6 +175,8 @@ def test_a_comparison_of_ones_choice_is_that_pair_only(story):
     ]
     with pytest.raises(InputError, match="Did you mean 'merged/ties'"):
         sabir.Project(story.config).show(compare=("merged/tise", "base"))
+    with pytest.raises(InputError, match=r"'base' is not compared with itself\. Name two models\."):
+        sabir.Project(story.config).show(compare=("base", "base"))
 
 
 def test_predictions_are_labels_with_the_likelihood_of_each(story):

@@ -538,6 +538,34 @@ def test_rows_of_several_tasks_say_which_in_csv_and_markdown_has_headings(sabir,
     assert out.count("| a | b | language |") == 2
 
 
+def test_the_scores_of_a_release_are_signed_as_those_that_are_shown(finished):
+    project = Project(finished.config)
+    place = ("task", "model", "language", "split", "metric")
+    shown = {tuple(row[key] for key in place): row for row in project.show()["scores"]}
+    for release in project.releases()["releases"]:
+        own = {row["language"] for row in release["scores"]}
+        assert "macro" in own
+        for row in release["scores"]:
+            there = shown[release["task"], *(row[key] for key in place[1:])]
+            assert row["signature"] == there["signature"]
+            assert row["language"] == "macro" or "|base:" in row["signature"]
+
+
+def test_a_metric_or_a_model_that_one_task_lacks_is_told_with_the_task(sabir, finished):
+    for more in ((), ("--scores", "--csv")):
+        code, _, err = sabir("show", finished.config, "--metric", "macro_f1", *more)
+        assert (code, err) == (
+            2,
+            "quiz: --metric: there are no scores by 'macro_f1'. There are: accuracy, accuracy_per_byte. "
+            "Or show one task: --task topic.\n",
+        )
+    assert sabir("show", finished.config, "--metric", "macro_f1", "--task", "topic")[0] == 0
+    code, _, err = sabir("show", finished.config, "--compare", "adapter/fr", "base")
+    assert code == 2
+    assert "topic: --compare: no scores on test of a model 'adapter/fr'." in err
+    assert "Or compare in one task alone: --task NAME." in err
+
+
 def test_predict_takes_rows_with_choices_and_the_prompt_of_a_language(sabir, finished, tmp_path):
     path = tmp_path / "rows.jsonl"
     write_rows(

@@ -168,8 +168,16 @@ def test_unknown_settings_of_a_task_are_refused_with_a_suggestion(refusals):
         ("{name: 3}", "task.name", "3 is not a non-empty text"),
         ("''", "task.name", "'' is not a non-empty text"),
         ("[classification]", "task", "is not a mapping"),
-        ("{name: classification, labels: a}", "task.labels", "'a' is not a list of texts. Write it as a list: [a]."),
-        ("{name: classification, labels: [1, 2]}", "task.labels", "[1, 2] is not a list of texts. Put its values in quotes: ['1', '2']."),
+        (
+            "{name: classification, labels: a}",
+            "task.labels",
+            "'a' is not a list of texts. Write it as a list: [a].",
+        ),
+        (
+            "{name: classification, labels: [1, 2]}",
+            "task.labels",
+            "[1, 2] is not a list of texts. Put its values in quotes: ['1', '2'].",
+        ),
         ("{name: classification, labels: [a, a]}", "task", "none twice"),
         ("{name: summarization, max_new_tokens: 1.5}", "task.max_new_tokens", "1.5 is not a whole number"),
     ],

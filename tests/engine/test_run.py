@@ -76,6 +76,7 @@ def test_steps_run_once_each_below_before_above_and_leave_their_output_and_recor
     [
         ("value", "ValueError: no such number."),
         ("input", "data/ja.jsonl, line 412: field 'output' is empty. Drop the row."),
+        ("own", "3 of 4 rows have no answer."),  # the step's name stands beside it
         ("full", "the disk is full. Free some space."),
         ("full in a library", "the disk is full. Free some space."),
     ],

@@ -53,6 +53,19 @@ def records_read(store, monkeypatch):
     return read
 
 
+def test_numbers_are_told_with_four_digits_where_these_tell_them_apart(store):
+    def why(before, after):
+        found = reasons(store, [step("m", settings=before)], [step("m", settings=after)])
+        return found["m"][1]
+
+    weights = {"de": 13 / 23, "en": 10 / 23}
+    assert why({"weights": None}, {"weights": weights}) == (
+        "weights: default -> {'de': 0.5652, 'en': 0.4348}"
+    )
+    assert why({"scale": 1 / 3}, {"scale": 0.5}) == "scale: 0.3333 -> 0.5"
+    assert why({"scale": 0.2}, {"scale": 0.2000001}) == "scale: 0.2 -> 0.2000001"
+
+
 def test_everything_is_new_at_first(store):
     found = assess(Graph([data(), adapter()]), store, {})
     assert [(a.status, a.why, a.record) for a in found.values()] == [("run", "new", None)] * 2

@@ -23,7 +23,7 @@ from sabir.engine.run import Listener, Result, run
 from sabir.engine.steps import Graph, Step
 from sabir.engine.store import Store
 from sabir.engine.why import Assessment, assess
-from sabir.errors import InputError
+from sabir.errors import InputError, SabirError
 
 HERE = Path(__file__).parent
 ENV = {"PYTHONPATH": str(HERE)}
@@ -122,6 +122,7 @@ def wrong(works: Sequence[Work]) -> Outcomes:
     raise {
         "value": ValueError("no such number"),
         "input": InputError("data/ja.jsonl, line 412", "field 'output' is empty.", "Drop the row."),
+        "own": SabirError(work.name, "3 of 4 rows have no answer."),
         "full": OSError(28, "No space left on device"),
         "full in a library": RuntimeError("I/O error: No space left on device (os error 28)"),
         "exit": SystemExit(3),

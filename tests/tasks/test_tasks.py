@@ -68,7 +68,9 @@ def test_metrics_are_the_tasks_own_unless_given():
 
 
 def test_a_metric_stands_there_once():
-    with pytest.raises(InputError, match=r"^task\.metrics: 'rougeL' stands there twice\. Keep one of the two\."):
+    with pytest.raises(
+        InputError, match=r"^task\.metrics: 'rougeL' stands there twice\. Keep one of the two\."
+    ):
         make_task("summarization", {"metrics": ("rougeL", "rouge1", "rougeL")})
 
 

@@ -169,7 +169,10 @@ def test_anything_but_one_language_a_text_is_refused(own, body, said):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("def it():\n    return []\n", "failed (TypeError: it() takes 0 positional arguments but 1 was given)."),
+        (
+            "def it():\n    return []\n",
+            "failed (TypeError: it() takes 0 positional arguments but 1 was given).",
+        ),
         ("def it(texts):\n    return [{}[text] for text in texts]\n", "failed (KeyError: '犬')."),
     ],
 )

@@ -490,23 +490,3 @@ def test_predict_chooses_among_each_rows_own(adapter, rows, tmp_path):
     expected, _ = done(work(rows, tmp_path / "out", model=adapter, split="valid", answer="choice"))
     assert [one["prediction"] for one in found] == [one["prediction"] for one in expected]
     assert [one["scores"] for one in found] == [one["scores"] for one in expected]
-
-
-def test_what_cannot_be_asked_is_said_of_every_text():
-    task = make_task("choice", {})
-    with pytest.raises(InputError) as error:
-        rows_of(["a text", {"input": "x", "choices": ["a", "a"]}, {"choices": ["a", "b"]}], task)
-    lines = str(error.value).split("\n")
-    assert lines[0] == (
-        "text 1: there are 0 choices; expected at least two. Give rows with `input` and `choices`: --file rows.jsonl."
-    )
-    assert lines[1].startswith("text 2: the choice 'a' is there twice.")
-    assert lines[2].startswith("text 3: `input` is None; expected text.")
-
-
-def test_a_few_words_and_a_row_are_asked_alike():
-    task = make_task("classification", {"labels": ("a", "b")})
-    assert rows_of(["x", {"input": "x", "instruction": "Do."}], task) == [
-        Row("1", "x", ""),
-        Row("2", "x", "", "Do."),
-    ]

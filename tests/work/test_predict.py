@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sabir.cli.predict import _line
 from sabir.errors import InputError
 from sabir.tasks import Row, make_task
-from sabir.work.predict import rows_of
+from sabir.work.bases import EMBEDDED_FOLDER
+from sabir.work.predict import answer, rows_of
 
 SORTS = make_task("classification", {"labels": ("good", "bad")})
 CHOICE = make_task("choice", {})
@@ -64,3 +66,20 @@ def test_a_question_without_choices_says_where_they_stand():
         "text 1: there are no choices. Give rows with `input` and `choices`: --file rows.jsonl."
     )
     assert "the choice 'a' is there twice. Mend" in refused([{"input": "q", "choices": ["a", "a"]}], CHOICE)
+
+
+@pytest.mark.parametrize("answer_with", ["letter", "text"])
+def test_what_is_chosen_is_said_in_full(answer_with):
+    task = make_task("choice", {"answer_with": answer_with})
+    rows = rows_of([{"input": "What is hot?", "choices": ["tea", " ice\ncream "]}], task)
+    how = {"base": EMBEDDED_FOLDER, "model": None, "max_length": 64, "batch_size": 1, "device": "cpu"}
+    [found] = answer(rows, task=task, **how)
+    options = task.options(rows[0])
+    assert found["choice"] == rows[0].choices[options.index(found["prediction"])]
+    shown = " ".join(found["choice"].split())
+    assert _line(found) == (f"{found['prediction']}. {shown}" if answer_with == "letter" else shown)
+
+
+def test_an_answer_is_one_line():
+    assert _line({"prediction": "a\nb"}) == "a b"
+    assert _line({"prediction": None}) == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from sabir.cli.app import AllowCode, AsJson, ConfigPath, Override, TaskName, app, open_project
 from sabir.cli.printing import print_json, print_shown, print_task, results, say
-from sabir.errors import InputError
+from sabir.errors import InputError, raise_all
 
 if TYPE_CHECKING:
     from sabir.report.tables import Table
@@ -92,8 +92,7 @@ def show(
 
     documents = parts(document)
     if metric is not None:
-        for _, one in documents:
-            _must_be_scored(one, metric)
+        _must_be_scored(documents, metric)
     if csv:
         return say(_csv(document, wanted).rstrip("\n"))
     if markdown:
@@ -128,13 +127,21 @@ def _check_forms(forms: Mapping[str, bool], wanted: _Wanted) -> None:
         raise InputError("--csv", "goes with one of --scores, --compare and --costs.", "Add that one.")
 
 
-def _must_be_scored(document: Document, metric: str) -> None:
-    known = list(dict.fromkeys(row["metric"] for row in document["scores"]))
-    if known and metric not in known:
-        from sabir.catalog import did_you_mean
+def _must_be_scored(documents: Sequence[tuple[str | None, Document]], metric: str) -> None:
+    """Raise for each task that has scores and none by this metric; tasks that have it are named."""
+    scored = {name: list(dict.fromkeys(row["metric"] for row in one["scores"])) for name, one in documents}
+    alone = next(
+        (f" Or show one task: --task {name}." for name in scored if name and metric in scored[name]), ""
+    )
+    errors = []
+    for name, known in scored.items():
+        if known and metric not in known:
+            from sabir.catalog import did_you_mean
 
-        fix = f"There are: {', '.join(known)}.{did_you_mean(metric, known)}"
-        raise InputError("--metric", f"there are no scores by {metric!r}.", fix)
+            fix = f"There are: {', '.join(known)}.{did_you_mean(metric, known)}{alone}"
+            where = "--metric" if name is None else f"{name}: --metric"
+            errors.append(InputError(where, f"there are no scores by {metric!r}.", fix))
+    raise_all(errors)
 
 
 def _csv(document: Document, wanted: _Wanted) -> str:

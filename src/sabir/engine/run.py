@@ -352,7 +352,7 @@ class _Loop:
             message = f"its process ended with code {code}."
         else:
             message = " ".join(part for part in (error["message"], error["fix"]) if part)
-            if error["where"]:
+            if error["where"] not in ("", step.name):  # the step is named beside it
                 message = f"{error['where']}: {message}"
         log = job.folder / ("log.txt" if (job.folder / "log.txt").exists() else "error.json")
         failure = Failure(message, log, blocked, time.monotonic() - job.started)

@@ -156,7 +156,7 @@ def told(found: Sequence[Difference], step: Step, store: Store) -> str:
         if what == "version":
             sentences.append(f"sabir computes {step.kind!r} anew (version {one.was} -> {one.now})")
         elif what in ("kind", "settings"):
-            sentences.append(f"{name or what}: {_short(one.was)} -> {_short(one.now)}")
+            sentences.append(f"{name or what}: {_from_to(one.was, one.now)}")
         elif what == "parts" and name == parts[0]:
             sentences.append(f"{', '.join(parts)} rows changed")
         elif what == "deps":
@@ -184,6 +184,20 @@ def _known(fingerprint: str, store: Store) -> str:
     record = store.record(fingerprint)
     short = fingerprint[:8]
     return f"{record['name']} of {record['created'][:10]} ({short})" if record else short
+
+
+def _from_to(was: Any, now: Any) -> str:
+    """Both values, numbers with four digits where these tell them apart."""
+    before, after = _short(_rounded(was)), _short(_rounded(now))
+    return f"{_short(was)} -> {_short(now)}" if before == after else f"{before} -> {after}"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _short(value: Any) -> str:

@@ -159,7 +159,9 @@ def check_encoder(folder: Path, name: str, layer: int | None) -> None:
 
 def _checked(folder: str, name: str, layer: int | None) -> Any:
     config = _config(folder)
-    made_to_write = [one for one in config.architectures or () if one.endswith(("ForCausalLM", "LMHeadModel"))]
+    made_to_write = [
+        one for one in config.architectures or () if one.endswith(("ForCausalLM", "LMHeadModel"))
+    ]
     if config.is_encoder_decoder:
         raise InputError("encoder", f"{name!r} holds a {config.model_type}, not an encoder alone.", GIVE)
     if getattr(config, "is_decoder", False) or made_to_write:

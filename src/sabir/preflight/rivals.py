@@ -46,7 +46,8 @@ def _few_shot(config: Config, facts: Facts) -> Iterator[InputError]:
     for language, summary in facts.rows.items():
         rows = summary.rows.get("train", 0)
         if 0 < rows <= config.rivals.shots:
-            found = f"is {config.rivals.shots}, and {language} has {rows} training rows."
+            counted = "1 training row" if rows == 1 else f"{rows} training rows"
+            found = f"is {config.rivals.shots}, and {language} has {counted}."
             yield InputError("rivals.shots", found, "Lower it, or add rows.")
 
 

@@ -25,7 +25,11 @@ from sabir.report.documents import (
     searches,
     step_rows,
 )
+from sabir.report.models import training_of
+from sabir.report.words import listed
 
+CUT = 0.05  # of a training's rows; up to so many may be cut without a word
+SHOWN = 8  # trainings in one sentence
 STRESS = ("short", "code-switched", "mislabelled", "unseen")
 
 
@@ -57,7 +61,12 @@ def run_document(
         "store": str(standing.store.path),
         "metric": state.metric,
         "languages": list(config.languages),
-        "notes": [*pinned, *merge_notes(state.plan.reported, records), *_rare_labels(records)],
+        "notes": [
+            *pinned,
+            *merge_notes(state.plan.reported, records),
+            *_rare_labels(records),
+            *_cut(records),
+        ],
         "searches": searches(records),
         "analysis": analysis["result"] if analysis else None,
         "pending": len(state.missing),
@@ -95,15 +104,33 @@ def _rare_labels(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _cut(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Trainings of which more than a few rows were too long: what was cut off, no adapter has learnt."""
+    trained = {
+        name: record["result"]
+        for name, record in records.items()
+        if record["kind"] == "adapter" and training_of(name)[1] is None
+    }
+    cut = [
+        f"{name} {result['cut_rows']:,} of {result['rows']:,}"
+        for name, result in trained.items()
+        if result.get("cut_rows", 0) > CUT * result["rows"]
+    ]
+    return [f"Training rows whose text was cut to fit lora.max_length: {listed(cut, SHOWN)}."] if cut else []
+
+
 def compared(standing: Standing, state: State, a: str, b: str) -> list[dict[str, Any]]:
     """Paired differences between two models on the test rows, from the scores that are in the store."""
     from sabir.work.judge import judge
 
     known = [*state.plan.reported, OWN]
+    alone = "" if standing.config.task_name is None else " Or compare in one task alone: --task NAME."
     for model in (a, b):
         if model not in known:
-            fix = f"Known are: {', '.join(known)}.{did_you_mean(model, known)}"
+            fix = f"Known are: {', '.join(known)}.{did_you_mean(model, known)}{alone}"
             raise InputError("--compare", f"no scores on test of a model {model!r}.", fix)
+    if a == b:
+        raise InputError("--compare", f"{a!r} is not compared with itself.", "Name two models.")
     step = comparison(standing.config, standing.facts, a, b)
     if missing := [name for name in above(step) if name not in state.records]:
         raise InputError("--compare", f"{missing[0]} is not in the store yet.", "Do `sabir run` first.")

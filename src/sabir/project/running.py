@@ -27,6 +27,7 @@ from sabir.project.documents import run_document
 from sabir.project.places import backend
 from sabir.project.standing import Standing, State, asked
 from sabir.report.baseline import predicted_baseline
+from sabir.report.words import counted
 
 SHRUNK = 0.5  # of the rows of the last run; below it one asks
 
@@ -251,7 +252,7 @@ def _ask_about_lost_rows(standing: Standing, hand: Hand) -> None:
     errors = [
         InputError(
             f"data.{language}",
-            f"has {summary.rows[split]:,} {split} rows, and the last run had {count:,}.",
+            f"has {counted(summary.rows[split], f'{split} row')}, and the last run had {count:,}.",
             "If that is meant, say so: --yes.",
         )
         for language, summary in standing.facts.rows.items()

@@ -143,9 +143,9 @@ def _beaten(known: _Known, model: str) -> bool:
     """Whether a trained model was compared with this one, and is surely better."""
     for pair in pairs(known.document):
         for one, other in ((pair.a, pair.b), (pair.b, pair.a)):
-            if other == model and not is_untrained(one) and (row := between(known.document, one, other)):
-                if row["low"] is not None and row["low"] > 0:
-                    return True
+            row = between(known.document, one, other) if other == model and not is_untrained(one) else None
+            if row is not None and row["low"] is not None and row["low"] > 0:
+                return True
     return False
 
 
@@ -195,6 +195,8 @@ def _memory(known: _Known) -> str:
     ours, theirs = held.get(known.selected), held.get(ROUTED)
     if not ours or not theirs:
         return f"{adapters}."
+    if theirs <= ours:
+        return f"{adapters}, and no more parameters: {theirs:,}, where the merge has {ours:,} at the rank it is served."
     return f"{adapters}: {theirs:,} parameters in place of {ours:,}."
 
 

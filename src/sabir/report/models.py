@@ -68,7 +68,7 @@ def _place(model: str) -> int:
 def in_table(model: str) -> str:
     """What a model is called in the first column of a table."""
     if is_untrained(model) and model != BASE:
-        return f"base model with {settings_of(model).get('shots', '?')} examples"
+        return f"base model with {_examples(model)}"
     if is_combined(model) and model != COMBINED:
         return f"combined, {_as_told(model)}"
     return {
@@ -85,7 +85,7 @@ def in_prose(model: str) -> str:
     if is_own(model):
         return "each language's own adapter"
     if is_untrained(model) and model != BASE:
-        return f"the base model with {settings_of(model).get('shots', '?')} examples in its prompt"
+        return f"the base model with {_examples(model)} in its prompt"
     if is_combined(model) and model != COMBINED:
         return f"the combined adapter of {_as_told(model)}"
     return {
@@ -95,6 +95,11 @@ def in_prose(model: str) -> str:
         COMBINED: "the combined adapter",
         CONTINUED: "the combined adapter, continued",
     }.get(model, model)
+
+
+def _examples(model: str) -> str:
+    shots = settings_of(model).get("shots", "?")
+    return f"{shots} example{'' if shots == '1' else 's'}"
 
 
 def _as_told(model: str) -> str:

@@ -131,7 +131,7 @@ def releases_named(names: Iterable[str], most: int) -> str:
     return f"{'Release' if len(ordered) == 1 else 'Releases'} {listed(ordered, most)}"
 
 
-_CUT_LIST = re.compile(r"(\S+): \[[^;]*\.\.\.[^;]*\]")  # of differences with a list too long to be told
+_CUT = re.compile(r"(\S+): [^;\[{]*[\[{][^;]*\.\.\.[^;]*[\]}]")  # of differences: too long to tell
 _DICT = re.compile(r"\{[^{}]*\}")
 
 
@@ -149,4 +149,4 @@ def in_words(reason: str) -> str:
             f"{name} {'default' if value is None else value}" for name, value in settings.items()
         )
 
-    return _DICT.sub(told, _CUT_LIST.sub(r"\1 changed", reason))
+    return _DICT.sub(told, _CUT.sub(r"\1 changed", reason))

@@ -1,4 +1,4 @@
-"""A task of the user's own: held against what a task must be, and whatever its functions raise said with their names."""
+"""A task of the user's own: what it must be, and whatever its functions raise said with their names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class OwnTask(Task):
         if not isinstance(asked, Prompt):
             raise ValueError(f"{self.function}: prompt gave {_kind(asked)}. Return a sabir.tasks.Prompt.")
         if not all(isinstance(part, str) for part in (asked.before, asked.source, asked.after)):
-            raise ValueError(f"{self.function}: prompt gave a Prompt whose parts are no texts. Fill all three.")
+            raise ValueError(
+                f"{self.function}: prompt gave a Prompt whose parts are no texts. Fill all three."
+            )
         return asked
 
     def options(self, row: Row) -> tuple[str, ...]:
@@ -87,7 +89,9 @@ def _check(made: Task, function: str, where: str) -> None:
     if not isinstance(made.labels, (list, tuple)) or (made.answer == "label" and not _texts(made.labels)):
         found = f"{function} returned a Task that is answered by a label, and its labels are {made.labels!r}."
         raise InputError(where, found, "Name all that the rows have: labels=('a', 'b').")
-    if made.answer in ("text", "phrases") and not (type(made.max_new_tokens) is int and made.max_new_tokens > 0):
+    if made.answer in ("text", "phrases") and not (
+        type(made.max_new_tokens) is int and made.max_new_tokens > 0
+    ):
         found = f"{function} returned a Task that writes at most {made.max_new_tokens!r} tokens."
         raise InputError(where, found, "Say how many: max_new_tokens=64.")
     for name in ("instruction", "cue"):

@@ -77,7 +77,9 @@ class Task:
     def target(self, row: Row) -> str:
         """The gold answer. Raises ValueError when it is empty, or not one of the declared labels."""
         if row.phrases:
-            raise ValueError("the answer is a list of texts; this task takes one text. Write one, or drop the row.")
+            raise ValueError(
+                "the answer is a list of texts; this task takes one text. Write one, or drop the row."
+            )
         answer = row.output.strip()
         if not answer:
             raise ValueError("the answer is empty. Every row needs one; drop the row or fill it.")

@@ -18,7 +18,9 @@ def rows_of(texts: Sequence[str | Mapping[str, Any]], task: Task) -> list[Row]:
     Raises InputErrors for all that are neither, and that the task cannot ask.
     """
     if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
-        found = f"there is {'a text' if isinstance(texts, str) else _kind(texts)} where a list of texts is due."
+        found = (
+            f"there is {'a text' if isinstance(texts, str) else _kind(texts)} where a list of texts is due."
+        )
         raise InputError("predict", found, "Write one text as a list too: predict(['...']).")
     rows, errors = [], []
     for number, text in enumerate(texts, 1):
@@ -67,7 +69,8 @@ def answer(
 ) -> list[dict[str, Any]]:
     """One dict per row: `input`, `prediction`, and where the model chooses `scores`, the options' log-likelihoods.
 
-    `choice` is the row's own choice that is meant, in full where a letter is answered. A text that was as long as it may be without coming to an end is marked `cut`.
+    `choice` is the row's own choice that is meant, in full where a letter is answered. A text that was as long as
+    it may be without coming to an end is marked `cut`.
 
     Args:
         rows: see `rows_of`; `output` is not looked at.

@@ -109,9 +109,8 @@ def load(source: Source, task: Task, *, only_test: bool = False) -> tuple[dict[s
                 longest = max(answers, key=lambda answer: len(answer.encode()))
                 targets.append((len(longest.encode()), place, longest))
         if wrong > SHOWN:
-            errors.append(
-                InputError(f"{source.language}/{split}", f"{wrong - SHOWN} more rows are wrong likewise.")
-            )
+            rest = "1 more row is" if wrong == SHOWN + 1 else f"{wrong - SHOWN} more rows are"
+            errors.append(InputError(f"{source.language}/{split}", f"{rest} wrong likewise."))
         splits[split] = sorted(examples, key=lambda example: (example.digest, example.id))
     raise_all(errors)
     _check_not_empty(source, splits, needed)

@@ -135,7 +135,7 @@ def _refuse_unscored(work: Work, predictions: Sequence[str | None]) -> None:
             work.name,
             f"{missing} of {len(predictions)} rows have no answer that can be scored; at most a share of "
             f"{most:g} may.",
-            "Look at its outputs.jsonl, or raise evaluate.max_unscored.",
+            f"Look at {work.inputs['outputs'] / 'outputs.jsonl'}, or raise evaluate.max_unscored.",
         )
 
 

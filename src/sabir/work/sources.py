@@ -207,8 +207,8 @@ def _rows(records: Iterable[tuple[str, Any]], fields: Mapping[str, str], name: s
     if columns:
         check_mapped(fields, columns, name)
     if len(errors) > SHOWN:
-        rest = f"{len(errors) - SHOWN} more rows are wrong in the same or other ways."
-        errors[SHOWN:] = [InputError(name, rest)]
+        rest = "1 more row is" if len(errors) == SHOWN + 1 else f"{len(errors) - SHOWN} more rows are"
+        errors[SHOWN:] = [InputError(name, f"{rest} wrong in the same or other ways.")]
     raise_all(errors)
     if not rows:
         raise InputError(name, "there are no rows.", "Add some, or take it out of the config.")
