@@ -42,8 +42,9 @@ def test_topics_in_five_languages_end_to_end(shared, tmp_path):
     document = project.run()
     models = {row["model"] for row in document["scores"] if row["split"] == "test"}
     assert models == {
-        "base", "adapter/combined", "merged/average", "merged/ties-knots", *(f"adapter/{x}" for x in languages)
-    }  # fmt: skip
+        *("base", "adapter/combined", "merged/average", "merged/ties-knots"),
+        *(f"adapter/{x}" for x in (*languages, "<language>")),
+    }
     assert document["selected"] in ("merged/average", "merged/ties-knots")
     scored = {row["language"] for row in document["scores"] if row["model"] == document["selected"]}
     assert scored == {*languages, "macro"}

@@ -163,6 +163,6 @@ class Rates:
     def seconds(self, kind: str, size: float | None, name: str | None = None) -> float | None:
         """Estimated seconds of a step, or None when none of its kind was ever measured."""
         rates = self._rates.get((kind, name)) or self._rates.get((kind, None))
-        if not rates and kind in NO_TIME:
+        if not rates and self._rates and kind in NO_TIME:
             return 0.0
         return rates[len(rates) // 2] * size if rates and size else None
