@@ -46,7 +46,9 @@ def main() -> None:
         kept = [row for row in rows if row is not None][: sizes[split]]
         place = given.out / language / f"{split}.jsonl"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
+        place.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8"
+        )
         if refused := rows.count(None):
             print(f"{language}/{split}: {refused} of {len(rows)} rows left out")
 

@@ -72,7 +72,9 @@ def test_what_is_tied_with_the_best_is_marked_and_what_is_only_near_it_is_not():
     assert [cell.split()[0] for cell in column(table, "mean [95 % interval]").values()] == [
         *("0.188", "0.500", "0.562*", "0.500=")
     ]
-    assert table.notes == ("* the best of its column, = not significantly worse than it (corrected over models).",)
+    assert table.notes == (
+        "* the best of its column, = not significantly worse than it (corrected over models).",
+    )
 
 
 def test_standings_by_another_metric_mark_nothing():

@@ -95,6 +95,9 @@ PRESETS: Mapping[str, Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, st
             "dare-ties-knots": ("dare-ties-knots", _DARE_TWO, {"dialect": "paper"}),
         },
         # What every other merge must beat: the mean, and the mean by training rows, with scales to choose among.
-        "averages": {"average": ("average", _SCALES, {}), "weighted": ("average", _SCALES, {"weights": "rows"})},
+        "averages": {
+            "average": ("average", _SCALES, {}),
+            "weighted": ("average", _SCALES, {"weights": "rows"}),
+        },
     }
 )

@@ -50,7 +50,9 @@ def route(step: Mapping[str, Any]) -> str:
         return "beside"
     if "adapter/co" not in name:  # nearly all of twenty thousand steps
         return "merged"
-    return next((baseline for baseline in ("combined", "continued") if f"adapter/{baseline}" in name), "merged")
+    return next(
+        (baseline for baseline in ("combined", "continued") if f"adapter/{baseline}" in name), "merged"
+    )
 
 
 def makespan(durations: Iterable[float], devices: int) -> float:

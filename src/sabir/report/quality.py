@@ -192,7 +192,9 @@ def _is_marked(cell: str, mark: str) -> bool:
 
 def _legend(document: Document, metric: str) -> str:
     if any(row["metric"] == metric for row in document.get("standings", ())):
-        return f"{BEST} the best of its column, {TIED} not significantly worse than it (corrected over models)."
+        return (
+            f"{BEST} the best of its column, {TIED} not significantly worse than it (corrected over models)."
+        )
     return f"{BEST} the largest of its column; whether others are worse was not tested."
 
 
