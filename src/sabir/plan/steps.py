@@ -311,7 +311,7 @@ class Steps:
             "base": self.base,
             "split": _file(split),
             "batch_size": self.config.evaluate.batch_size,
-            "answers": str(self.config.run.store / ANSWERS),
+            "answers": self.kept_answers,
         }
         run, batch = "sabir.work.outputs:outputs", "outputs"
         if plain == ROUTED:
@@ -357,8 +357,6 @@ class Steps:
         return {"answer": task.answer, "max_new_tokens": task.max_new_tokens, **other}
 
     def scores(self, model: str, language: str, split: str) -> Step:
-        by_encoder = ENCODED in self.facts.task.metrics
-        task = self.task(language)
         return Step(
             name=f"scores/{model}/{language}/{split}",
             kind="scores",
@@ -366,17 +364,11 @@ class Steps:
             version=VERSIONS["scores"],
             settings=self.scored[language],
             deps={"outputs": f"outputs/{model}/{language}/{split}", "rows": self.rows(language, split)},
-            args={
-                "split": _file(split),
-                "task": task,
-                "max_unscored": self.config.evaluate.max_unscored,
-                "batch_size": self.config.evaluate.batch_size,
-                "encoder": _text(self.facts.encoder_folder),
-            },
+            args={"split": _file(split), **self.judged_by[language]},
             batch="scores",
             size=float(self._summary(language).rows[_file(split)]),
             priority=PRIORITY["scores"],
-            preload=PRELOAD if by_encoder else LIGHT,
+            preload=PRELOAD if ENCODED in self.facts.task.metrics else LIGHT,
         )
 
     # Settings that are the same for every model are written once: they are those of nearly all steps.
@@ -397,6 +389,22 @@ class Steps:
             )
             for language, max_length in lengths.items()
         }
+
+    @cached_property
+    def judged_by(self) -> dict[str, dict[str, Any]]:
+        """Arguments of a model's scores, by language."""
+        evaluate = self.config.evaluate
+        given = {
+            "max_unscored": evaluate.max_unscored,
+            "batch_size": evaluate.batch_size,
+            "encoder": _text(self.facts.encoder_folder),
+        }
+        everyone = [*self.languages, *self.facts.unseen]
+        return {language: {"task": self.task(language), **given} for language in everyone}
+
+    @cached_property
+    def kept_answers(self) -> str:
+        return str(self.config.run.store / ANSWERS)
 
     @cached_property
     def scored(self) -> dict[str, Canonical]:
