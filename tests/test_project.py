@@ -167,6 +167,25 @@ def test_trainings_of_which_more_than_a_few_rows_were_cut_stand_in_the_notes(sto
     assert _cut({}) == []
 
 
+def test_two_models_are_compared_by_any_metric_of_the_task(story):
+    shown = sabir.Project(story.config).show(compare=("merged/ties", "base"), metric="macro_recall")
+    recall = {
+        row["language"]: row["value"]
+        for row in shown["scores"]
+        if (row["model"], row["metric"], row["split"]) == ("merged/ties", "macro_recall", "test")
+    }
+    base = {
+        row["language"]: row["value"]
+        for row in shown["scores"]
+        if (row["model"], row["metric"], row["split"]) == ("base", "macro_recall", "test")
+    }
+    for row in shown["comparisons"]:
+        assert row["metric"] == "macro_recall"
+        assert row["difference"] == pytest.approx(recall[row["language"]] - base[row["language"]])
+    with pytest.raises(InputError, match=r"there are no scores by 'macro_recal'.*Did you mean 'macro_recall'"):
+        sabir.Project(story.config).show(compare=("merged/ties", "base"), metric="macro_recal")
+
+
 def test_a_comparison_of_ones_choice_is_that_pair_only(story):
     assert [(row["a"], row["b"], row["language"]) for row in story.compared["comparisons"]] == [
         ("merged/ties", "adapter/de", "de"),

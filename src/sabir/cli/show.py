@@ -84,7 +84,9 @@ def show(
     """Show quality, time and cost as they stand."""
     wanted = _Wanted(scores, metric, steps, compare, analysis, changes, costs, since)
     _check_forms({"--csv": csv, "--markdown": markdown, "--json": as_json}, wanted)
-    document = open_project(config, override, allow_code, task).show(compare=compare, since=since)
+    document = open_project(config, override, allow_code, task).show(
+        compare=compare, metric=metric if compare else None, since=since
+    )
     if as_json:
         return print_json(document)
     from sabir.project.tasks import parts
@@ -120,8 +122,9 @@ def _check_forms(forms: Mapping[str, bool], wanted: _Wanted) -> None:
         raise InputError(asked[0], f"and {asked[1]} are two forms of one thing.", "Keep one of them.")
     if wanted.since is not None and not wanted.costs:
         raise InputError("--since", "goes with --costs.", "Add it.")
-    if wanted.metric is not None and not (wanted.scores or wanted.summary):
-        raise InputError("--metric", "goes with --scores, or with the table of quality.", "Leave it out.")
+    if wanted.metric is not None and not (wanted.scores or wanted.compare or wanted.summary):
+        found = "goes with --scores, --compare, or the table of quality."
+        raise InputError("--metric", found, "Leave it out.")
     rows = [wanted.scores, wanted.compare is not None, wanted.costs]
     if forms["--csv"] and sum(rows) != 1:
         raise InputError("--csv", "goes with one of --scores, --compare and --costs.", "Add that one.")

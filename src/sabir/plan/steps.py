@@ -453,12 +453,14 @@ class Steps:
         languages: Collection[str],
         models: Collection[str] = (),
         floor: str | None = BASE,
+        metric: str | None = None,
     ) -> Step:
         """Each pair (a, b) compared on the test rows, and all models ranked; `OWN` stands for each language's own
         adapter.
 
         Args:
             floor: what b must be better than before a can be said to be on par with it.
+            metric: None: the one that selects.
         """
         roles = {}
         for model in sorted(
@@ -483,6 +485,7 @@ class Steps:
                 "seeds": self.config.seeds,
                 "metrics": list(self.facts.task.metrics),
                 **self.judging(),
+                "metric": metric or self.metric,
             },
             deps=roles,
             priority=PRIORITY["judge"],

@@ -247,7 +247,7 @@ def combined_graph(config: Config, facts: Facts) -> Graph | None:
     return Graph([*(makes[0].data(language) for language in makes[0].languages), *steps])
 
 
-def comparison(config: Config, facts: Facts, a: str, b: str) -> Step:
+def comparison(config: Config, facts: Facts, a: str, b: str, metric: str | None = None) -> Step:
     """The step that compares two models of the user's choice; it stands on their scores on the test rows.
 
     Raises InputError for two that answer in no common language.
@@ -257,7 +257,7 @@ def comparison(config: Config, facts: Facts, a: str, b: str) -> Step:
     if not languages:
         fix = "A language's own adapter is scored on its own language only."
         raise InputError("--compare", f"{a} and {b} have no language in common.", fix)
-    return make.judged([[a, b]], languages)
+    return make.judged([[a, b]], languages, metric=metric)
 
 
 def comparison_of(config: Config, facts: Facts, pairs: list[list[str]], language: str) -> Step:

@@ -153,16 +153,25 @@ class Project:
         raise_all(errors)
         return together(documents, self.configs)
 
-    def show(self, *, compare: tuple[str, str] | None = None, since: str | None = None) -> dict[str, Any]:
+    def show(
+        self,
+        *,
+        compare: tuple[str, str] | None = None,
+        metric: str | None = None,
+        since: str | None = None,
+    ) -> dict[str, Any]:
         """Quality, time and cost as they stand, with the costs of all runs so far.
 
         Args:
             compare: two models; `comparisons` then holds the first against the second and nothing else.
+            metric: that two models are compared by; None: the one that selects.
             since: a date, a run's id or its number; `costs` then begins there.
         """
-        return self._all(lambda config: self._show(config, compare, since))
+        return self._all(lambda config: self._show(config, compare, metric, since))
 
-    def _show(self, config: Config, compare: tuple[str, str] | None, since: str | None) -> dict[str, Any]:
+    def _show(
+        self, config: Config, compare: tuple[str, str] | None, metric: str | None, since: str | None
+    ) -> dict[str, Any]:
         standing = self._standing(config, with_base=False)
         state = standing.state()
         last = standing.last
@@ -174,7 +183,7 @@ class Project:
             changed=last["languages_changed"] if last else [],
         )
         if compare is not None:
-            document["comparisons"] = compared(standing, state, *compare)
+            document["comparisons"] = compared(standing, state, *compare, metric)
         if since is not None:
             document["costs"] = rows_since(document["costs"], since)
         return document

@@ -119,7 +119,9 @@ def _cut(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"Training rows whose text was cut to fit lora.max_length: {listed(cut, SHOWN)}."] if cut else []
 
 
-def compared(standing: Standing, state: State, a: str, b: str) -> list[dict[str, Any]]:
+def compared(
+    standing: Standing, state: State, a: str, b: str, metric: str | None = None
+) -> list[dict[str, Any]]:
     """Paired differences between two models on the test rows, from the scores that are in the store."""
     from sabir.work.judge import judge
 
@@ -131,7 +133,10 @@ def compared(standing: Standing, state: State, a: str, b: str) -> list[dict[str,
             raise InputError("--compare", f"no scores on test of a model {model!r}.", fix)
     if a == b:
         raise InputError("--compare", f"{a!r} is not compared with itself.", "Name two models.")
-    step = comparison(standing.config, standing.facts, a, b)
+    if metric is not None and metric not in (metrics := standing.facts.task.metrics):
+        fix = f"There are: {', '.join(metrics)}.{did_you_mean(metric, metrics)}{alone}"
+        raise InputError("--metric", f"there are no scores by {metric!r}.", fix)
+    step = comparison(standing.config, standing.facts, a, b, metric)
     if missing := [name for name in above(step) if name not in state.records]:
         raise InputError("--compare", f"{missing[0]} is not in the store yet.", "Do `sabir run` first.")
     folders = {

@@ -293,7 +293,8 @@ def compared(document: Document) -> Table:
         if row.get("why"):
             refused.setdefault(f"{row['a']} against {row['b']}: {row['why']}", []).append(row["language"])
     notes += [f"{listed(languages, 8)}: {why}" for why, languages in refused.items()]
-    title = f"Differences in {metric_name(document['metric'])} on test rows, paired by row"
+    metric = next((row["metric"] for row in document["comparisons"]), document["metric"])
+    title = f"Differences in {metric_name(metric)} on test rows, paired by row"
     heads = ("a", "b", "language", "a - b", "p", "verdict", "would show")
     return Table(title, heads, rows, tuple(notes))
 
