@@ -247,7 +247,10 @@ def test_tables_come_as_markdown(sabir, finished, arguments, heads):
         (["--markdown", "--json"], "--markdown: and --json are two forms of one thing."),
         (["--csv"], "--csv: goes with one of --scores, --compare and --costs."),
         (["--csv", "--scores", "--costs"], "--csv: goes with one of --scores, --compare and --costs."),
-        (["--metric", "accuracy", "--costs"], "--metric: goes with --scores, --compare, or the table of quality."),
+        (
+            ["--metric", "accuracy", "--costs"],
+            "--metric: goes with --scores, --compare, or the table of quality.",
+        ),
         (["--since", "1"], "--since: goes with --costs."),
     ],
 )

@@ -182,7 +182,9 @@ def test_two_models_are_compared_by_any_metric_of_the_task(story):
     for row in shown["comparisons"]:
         assert row["metric"] == "macro_recall"
         assert row["difference"] == pytest.approx(recall[row["language"]] - base[row["language"]])
-    with pytest.raises(InputError, match=r"there are no scores by 'macro_recal'.*Did you mean 'macro_recall'"):
+    with pytest.raises(
+        InputError, match=r"there are no scores by 'macro_recal'.*Did you mean 'macro_recall'"
+    ):
         sabir.Project(story.config).show(compare=("merged/ties", "base"), metric="macro_recal")
 
 

@@ -215,8 +215,9 @@ def _retrain(known: _Known) -> list[str]:
         cost = "What merging would save at an update was not measured yet: sabir plan --what-if estimates it."
     elif saved.device_s > 0:
         cost = (
-            f"Merging saved {hours(saved.device_s / saved.updates)} device h ({percent(saved.share)}) at each of "
-            f"{counted(saved.updates, 'update')} so far; that would be lost."
+            f"Merging saved {hours(saved.device_s / saved.updates)} device h ({percent(saved.share)}) at "
+            f"{'the one update' if saved.updates == 1 else f'each of {saved.updates:,} updates'} so far; that would be "
+            "lost."
         )
     else:
         cost = f"Merging saved no device time in {counted(saved.updates, 'update')} so far."
