@@ -364,7 +364,7 @@ class Steps:
             version=VERSIONS["scores"],
             settings=self.scored[language],
             deps={"outputs": f"outputs/{model}/{language}/{split}", "rows": self.rows(language, split)},
-            args={"split": _file(split), **self.judged_by[language]},
+            args=self.judged_by[language, _file(split)],
             batch="scores",
             size=float(self._summary(language).rows[_file(split)]),
             priority=PRIORITY["scores"],
@@ -391,8 +391,8 @@ class Steps:
         }
 
     @cached_property
-    def judged_by(self) -> dict[str, dict[str, Any]]:
-        """Arguments of a model's scores, by language."""
+    def judged_by(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Arguments of a model's scores, by language and file."""
         evaluate = self.config.evaluate
         given = {
             "max_unscored": evaluate.max_unscored,
@@ -400,7 +400,12 @@ class Steps:
             "encoder": _text(self.facts.encoder_folder),
         }
         everyone = [*self.languages, *self.facts.unseen]
-        return {language: {"task": self.task(language), **given} for language in everyone}
+        tasks = {language: self.task(language) for language in everyone}
+        return {
+            (language, file): {"split": file, "task": tasks[language], **given}
+            for language in everyone
+            for file in ("valid", "test")
+        }
 
     @cached_property
     def kept_answers(self) -> str:

@@ -46,9 +46,11 @@ def route(step: Mapping[str, Any]) -> str:
     """ "combined" for the baseline and its evaluation, "continued" for the same trained on; "beside" for rivals, other
     trainings and other test sets; else "merged"."""
     name = step["name"]
+    if "/merged/" in name and "#" not in name and name.endswith(("/test", "/valid")):
+        return "merged"  # nearly all of twenty thousand steps
     if _BESIDE.search(name):
         return "beside"
-    if "adapter/co" not in name:  # nearly all of twenty thousand steps
+    if "adapter/co" not in name:
         return "merged"
     return next(
         (baseline for baseline in ("combined", "continued") if f"adapter/{baseline}" in name), "merged"
