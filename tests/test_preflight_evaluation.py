@@ -181,3 +181,8 @@ def test_a_choice_that_does_not_fit_into_a_row_is_told_by_its_place(tmp_path):
     said = complaint(config)
     assert "data/de/test.jsonl, line 4: the answer takes" in said
     assert "lora.max_length = 64" in said
+
+
+def test_a_rival_of_no_merge_is_refused(tmp_path):
+    config = write_project(tmp_path, TWO, merges={}, rivals={"merged_rank": True})
+    assert "rivals.merged_rank: there is no merge to hold" in complaint(config)

@@ -34,6 +34,9 @@ def rivals_warnings(config: Config, facts: Facts) -> list[str]:
 
 
 def _of_the_task(config: Config, facts: Facts) -> Iterator[InputError]:
+    if config.rivals.merged_rank and not config.merges:
+        found = "there is no merge to hold a combined adapter of its rank against."
+        yield InputError("rivals.merged_rank", found, "Leave it out, or name merges.")
     if facts.task.answer == "label":
         return
     if config.rivals.translate is not None:
