@@ -21,12 +21,11 @@ from sabir.lineage import Ancestor, ancestor
 from sabir.lock import NAME as LOCK
 from sabir.lock import Hold, Line, Lock, PinnedBase
 from sabir.lora.files import CONFIG, WEIGHTS, open_adapter
-from sabir.own_code import is_own
+from sabir.own_code import is_own, own_identity
 from sabir.tasks import Task, make_task
 from sabir.work import bases
 from sabir.work.copies import holding
 from sabir.work.hub import HubData, asked_as, pinned
-from sabir.work.own import own_identity
 from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 

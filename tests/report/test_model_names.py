@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sabir.report.models import OWN, in_one_row, in_prose, in_table, settings_of, training_of
+from sabir.names import OWN
+from sabir.report.models import in_one_row, in_prose, in_table, settings_of, training_of
 
 
 @pytest.mark.parametrize(

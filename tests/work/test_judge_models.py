@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sabir.work.judge import MACRO, OWN, judge
+from sabir.names import MACRO, OWN
+from sabir.work.judge import judge
 from sabir.work.scores import ROWS
 
 N = 300

@@ -126,6 +126,12 @@ def check_rivals(reader: Reader, config: Config) -> None:
                 reader.wrong((*_PATH, name), found, "Leave it out, or add a language.")
     for kind in sorted({kind for kind in rivals.stress if rivals.stress.count(kind) > 1}):
         reader.wrong((*_PATH, "stress"), f"{kind!r} stands there twice.", "Keep one of the two.")
+    if rivals.merged_rank and not config.merges:
+        found = "there is no merge to hold a combined adapter of its rank against."
+        reader.wrong((*_PATH, "merged_rank"), found, "Leave it out, or name merges.")
+    if rivals.translate is not None and _answer(config) not in (None, "label"):
+        found = "a translated question is answered in another language; only labels are the same in all."
+        reader.wrong((*_PATH, "translate"), found, "Leave it out.")
     if rivals.stress and _answer(config) not in (None, "label"):
         found = f"short, code-switched and mislabelled texts are made for labels, and {config.task.name!r} has none."
         reader.wrong((*_PATH, "stress"), found, "Leave it out; unseen: goes with every task.")

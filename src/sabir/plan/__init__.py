@@ -10,7 +10,6 @@ What stands on the selection (the test answers of a grid's best member, the comp
 the current release) is planned when the selection is known; until then it is listed as `later`.
 """
 
-from sabir.plan.names import COMBINED, CONTINUED, OWN
 from sabir.plan.released import Released, against, before_sabir, suspects
 from sabir.plan.whole import (
     LARGE,
@@ -25,10 +24,7 @@ from sabir.plan.whole import (
 )
 
 __all__ = [
-    "COMBINED",
-    "CONTINUED",
     "LARGE",
-    "OWN",
     "Plan",
     "Released",
     "Stale",

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-OWN = "adapter/<language>"  # in a comparison: each language's own adapter
-COMBINED = "adapter/combined"
-CONTINUED = "adapter/continued"  # the combined one, trained on with the new rows alone
-ROUTED = "routed"  # a language detector picks the own adapter
-TRANSLATED = "translate-test"  # the question is translated, and one language's own adapter answers
-BASE = "base"
-UNSEEN = "unseen"  # the split of languages without an adapter
-ENCODED = "bertscore_f1"  # the metric that needs an encoder
+from sabir.names import BASE, OWN, TRANSLATED
+
 PRELOAD = "sabir.work.preload"  # torch, transformers, peft
 LIGHT = "sabir.work.judge"  # numpy and the metrics
 PRIORITY = {

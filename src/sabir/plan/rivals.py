@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from sabir.config import members
 from sabir.engine.steps import Dep, Part, Step
-from sabir.plan.names import COMBINED, PRELOAD, PRIORITY, ROUTED, TRANSLATED, UNSEEN, VERSIONS, shots_name
+from sabir.names import COMBINED, ROUTED, TRANSLATED, UNSEEN
+from sabir.plan.names import PRELOAD, PRIORITY, VERSIONS, shots_name
 from sabir.plan.steps import Steps
 
 SPREAD = 0.5  # how far from 1, as it was trained, a combined adapter's scale is looked for

@@ -16,23 +16,9 @@ from sabir.engine.store import ANSWERS
 from sabir.facts import Facts
 from sabir.languages import LoraConfig, UpdateConfig
 from sabir.lineage import Ancestor
-from sabir.own_code import is_own
-from sabir.plan.names import (
-    BASE,
-    ENCODED,
-    LIGHT,
-    OWN,
-    PRELOAD,
-    PRIORITY,
-    ROUTED,
-    SEARCHES_BY,
-    TRANSLATED,
-    UNSEEN,
-    VERSIONS,
-    has_seeds,
-    speaks,
-)
-from sabir.work.own import own_identity
+from sabir.names import BASE, ENCODED, OWN, ROUTED, TRANSLATED, UNSEEN
+from sabir.own_code import is_own, own_identity
+from sabir.plan.names import LIGHT, PRELOAD, PRIORITY, SEARCHES_BY, VERSIONS, has_seeds, speaks
 from sabir.work.prepare import Summary
 
 CHECKPOINT_EVERY_S = 120.0
@@ -316,7 +302,7 @@ class Steps:
         run, batch = "sabir.work.outputs:outputs", "outputs"
         if plain == ROUTED:
             deps |= {f"model/{one}": adapter for one, adapter in self.own_adapters().items()}
-            settings = {**self.answered[language].value(), "detector": detector(self.config)}
+            settings = {**self.answered[language].value(), "detector": self.detector}
             args |= {"detector": self.config.rivals.routed, "code": _text(self.config.code)}
             run, batch = "sabir.work.routes:routed", "routed"
         elif plain == TRANSLATED:
@@ -406,6 +392,14 @@ class Steps:
             for language in everyone
             for file in ("valid", "test")
         }
+
+    @cached_property
+    def detector(self) -> str:
+        """Identity of the language detector that routes."""
+        from sabir.work.detect import detector_identity
+
+        assert self.config.rivals.routed is not None
+        return detector_identity(self.config.rivals.routed, self.config.code)
 
     @cached_property
     def kept_answers(self) -> str:
@@ -507,14 +501,6 @@ class Steps:
     @property
     def metric(self) -> str:
         return self.config.select.metric or self.facts.task.metrics[0]
-
-
-def detector(config: Config) -> str:
-    """Identity of the language detector that routes."""
-    from sabir.work.detect import detector_identity
-
-    assert config.rivals.routed is not None
-    return detector_identity(config.rivals.routed, config.code)
 
 
 def _file(split: str) -> str:

@@ -11,7 +11,8 @@ from sabir.engine.steps import Graph, Step
 from sabir.errors import InputError, raise_all
 from sabir.facts import Facts
 from sabir.lineage import Ancestor
-from sabir.plan.names import BASE, COMBINED, CONTINUED, OWN, TRANSLATED, UNSEEN, has_seeds, speaks
+from sabir.names import BASE, COMBINED, CONTINUED, OWN, TRANSLATED, UNSEEN
+from sabir.plan.names import has_seeds, speaks
 from sabir.plan.released import Released, changes, released
 from sabir.plan.rivals import large_combined, rivals, scaled, stress_rows, stress_splits, translated_rows
 from sabir.plan.steps import Steps

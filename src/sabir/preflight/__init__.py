@@ -14,13 +14,13 @@ from sabir.facts import Facts
 from sabir.lora.checks import base_linear_shapes, check_fits, check_mergeable, check_supported
 from sabir.lora.files import Adapter, open_adapter
 from sabir.lora.tokenizer import vocabulary_difference
+from sabir.names import ENCODED
 from sabir.own_code import is_own
 from sabir.preflight.rivals import rivals_errors, rivals_warnings
 from sabir.work.bases import EMBEDDED, is_hub_name, max_positions
 from sabir.work.prepare import Summary
 from sabir.work.sources import SHOWN
 
-ENCODED = "bertscore_f1"
 _KINDS = {
     "label": "one of its labels",
     "choice": "one of the row's choices",

@@ -13,8 +13,8 @@ from sabir.work.bases import max_positions
 
 
 def rivals_errors(config: Config, facts: Facts) -> list[InputError]:
-    """Rivals that this task cannot have, or that lack a package."""
-    every = (_of_the_task, _few_shot, _routed, _translated, _generated)
+    """Rivals that these rows cannot give, or that lack a package."""
+    every = (_few_shot, _routed, _translated, _generated)
     return [error for each in every for error in each(config, facts)]
 
 
@@ -31,17 +31,6 @@ def rivals_warnings(config: Config, facts: Facts) -> list[str]:
         f"base reads {reads:,}: long texts are cut so that each takes about {reads // (shots + 1)}, the question too. "
         "Lower shots where texts are long."
     ]
-
-
-def _of_the_task(config: Config, facts: Facts) -> Iterator[InputError]:
-    if config.rivals.merged_rank and not config.merges:
-        found = "there is no merge to hold a combined adapter of its rank against."
-        yield InputError("rivals.merged_rank", found, "Leave it out, or name merges.")
-    if facts.task.answer == "label":
-        return
-    if config.rivals.translate is not None:
-        found = "a translated question is answered in another language; only labels are the same in all."
-        yield InputError("rivals.translate", found, "Leave it out.")
 
 
 def _few_shot(config: Config, facts: Facts) -> Iterator[InputError]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sabir.engine import ledger
 from sabir.engine.store import Store
-from sabir.plan import COMBINED
+from sabir.names import COMBINED
 from sabir.project.standing import Standing, State
 from sabir.report.baseline import Prediction, predicted_training
 from sabir.report.costs import Rates, in_full

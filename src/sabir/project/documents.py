@@ -14,7 +14,8 @@ from sabir.engine.store import Store
 from sabir.errors import InputError
 from sabir.lora.files import WEIGHTS
 from sabir.lora.safetensors_io import read_header
-from sabir.plan import OWN, comparison
+from sabir.names import OWN
+from sabir.plan import comparison
 from sabir.project.standing import Standing, State
 from sabir.report.documents import (
     merge_notes,

@@ -16,7 +16,8 @@ from sabir.catalog import did_you_mean
 from sabir.engine.leases import exclusive
 from sabir.errors import InputError
 from sabir.lock import Hold
-from sabir.plan import COMBINED, CONTINUED, Released, against
+from sabir.names import COMBINED, CONTINUED
+from sabir.plan import Released, against
 from sabir.power import detectable_from_n
 from sabir.project.documents import at_once
 from sabir.project.running import writing

@@ -21,8 +21,9 @@ from sabir.errors import InputError, raise_all
 from sabir.facts import Facts, gather
 from sabir.lineage import continued
 from sabir.lock import Line, Lock
+from sabir.names import COMBINED
+from sabir.own_code import own_identity
 from sabir.plan import (
-    COMBINED,
     LARGE,
     Plan,
     Released,
@@ -34,7 +35,6 @@ from sabir.plan import (
     selection_of,
 )
 from sabir.releases import Event, Log, Release
-from sabir.work.own import own_identity
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sabir.report.models import (
-    COMBINED,
-    CONTINUED,
-    OWN,
-    ROUTED,
-    TRANSLATED,
-    in_one_row,
-    in_prose,
-    is_combined,
-    is_untrained,
-)
+from sabir.names import COMBINED, CONTINUED, MACRO, OWN, ROUTED, TRANSLATED
+from sabir.report.models import in_one_row, in_prose, is_combined, is_untrained
 from sabir.report.money import saved_so_far
 from sabir.report.quality import mean_of, on_split
 from sabir.report.tables import Document
-from sabir.report.verdicts import MACRO, MOST_NAMED, Pair, between, pairs, size_of
+from sabir.report.verdicts import MOST_NAMED, Pair, between, pairs, size_of
 from sabir.report.words import counted, hours, listed, percent, score
 
 PLAIN_NAMES = (

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+from sabir.names import COMBINED
 from sabir.report.costs import component, cost_rows, route
 
 Row = Mapping[str, Any]
-
-COMBINED = "adapter/combined"
 
 
 @dataclass(frozen=True)

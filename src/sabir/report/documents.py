@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sabir.report.baseline import COMBINED, Prediction, evaluation
+from sabir.names import COMBINED, MACRO, OWN
+from sabir.report.baseline import Prediction, evaluation
 from sabir.report.costs import ROUTES, Rates, cost_rows, route, usd
-from sabir.report.models import OWN, is_own, training_of
+from sabir.report.models import is_own, training_of
 
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
 MORE_SCORE_FIELDS = ("groups", "undefined")  # null in records of older versions
@@ -20,7 +21,6 @@ STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
 COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size")
 SEARCH_FIELDS = ("method", "budget", "seed", "metric", "recipe", "chosen", "trials")
 SELECTION = "depends on the selection"
-MACRO = "macro"
 HASH = 12  # letters of a fingerprint that a signature shows
 
 Row = Mapping[str, Any]

@@ -5,13 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sabir.report.baseline import COMBINED
+from sabir.names import BASE, COMBINED, CONTINUED, OWN, ROUTED, TRANSLATED
 
-BASE = "base"
-OWN = "adapter/<language>"  # each language's own adapter
-CONTINUED = "adapter/continued"
-ROUTED = "routed"
-TRANSLATED = "translate-test"
 _NUMBERED = re.compile(r"(.+)#(\d+)")
 _INSIDE = re.compile(r"[^\[]+\[(.*)\]")
 

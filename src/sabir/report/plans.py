@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sabir.report.baseline import COMBINED
+from sabir.names import COMBINED
 from sabir.report.models import is_combined
 from sabir.report.tables import Document, Table
 from sabir.report.words import count, counted, duration, in_words, listed, mib, money, percent

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sabir.report.baseline import COMBINED
+from sabir.names import COMBINED, MACRO
 from sabir.report.models import in_one_row, in_table, of_language, training_of
 from sabir.report.tables import Document, Table
-from sabir.report.verdicts import MACRO, conclusion, pairs, verdicts
+from sabir.report.verdicts import conclusion, pairs, verdicts
 from sabir.report.words import (
     difference,
     listed,

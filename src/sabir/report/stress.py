@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sabir.report.models import ROUTED, in_one_row, in_table
+from sabir.names import ROUTED
+from sabir.report.models import in_one_row, in_table
 from sabir.report.quality import BEST, mean_of, on_split
 from sabir.report.tables import Document, Table
 from sabir.report.words import listed, metric_name, percent, with_interval

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sabir.report.baseline import COMBINED
-from sabir.report.models import BASE, CONTINUED, OWN, ROUTED, in_prose, is_combined, is_own
+from sabir.names import BASE, COMBINED, CONTINUED, MACRO, OWN, ROUTED
+from sabir.report.models import in_prose, is_combined, is_own
 from sabir.report.tables import Document
 from sabir.report.words import listed, score, signed
 
-MACRO = "macro"
 MOST_NAMED = 8  # languages by name in one sentence
 RIVALS = (COMBINED, CONTINUED, OWN, ROUTED, BASE)  # whom the conclusion is about: the first there is
 

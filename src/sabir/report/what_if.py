@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sabir.report.baseline import COMBINED, evaluation, predicted_training
+from sabir.names import COMBINED
+from sabir.report.baseline import evaluation, predicted_training
 from sabir.report.costs import Rates, component, cost_rows, usd
 from sabir.report.tables import Document, Table
 from sabir.report.words import counted, duration, listed, money, percent

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from sabir.catalog import did_you_mean
 from sabir.errors import InputError
-from sabir.own_code import called, is_own, own_function
-from sabir.work.own import own_identity
+from sabir.own_code import called, is_own, own_function, own_identity
 
 PY3LANGID = "py3langid"
 WHERE = "rivals.routed"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sabir.metrics import METRICS, limits
+from sabir.names import MACRO, OWN
 from sabir.power import detectable
 from sabir.stats import (
     Difference,
@@ -27,8 +28,6 @@ from sabir.work import Outcome, Work
 from sabir.work.outputs import read_answers
 from sabir.work.scores import SEED, keys_of, score_row, statistics
 
-MACRO = "macro"  # stands for a language in the row of the mean over languages
-OWN = "adapter/<language>"  # stands for each language's own adapter
 Pair = tuple[np.ndarray, np.ndarray]
 Row = dict[str, Any]
 

@@ -111,25 +111,45 @@ class _Sheet:
         """Have a model answer what is open, keep that, and write the file of the step."""
         from sabir.model.loading import peak_device_bytes
 
-        work, total = self.work, len(self.asked)
+        work, known = self.work, len(self.found) - self.found.count(None)
         still = [place for place, answer in enumerate(self.found) if answer is None]
-        known = total - len(still)
-        made, tokens = answered(
-            model,
-            self.builder,
-            [self.asked[place] for place in still],
-            work.settings,
-            max(1, work.args["batch_size"] >> work.halvings),
-            lambda done: work.emit(known + done, total),
-        )
-        for place, answer in zip(still, made, strict=True):
-            self.found[place] = answer
-            self.kept.add(self.asked[place], answer)
-        self.kept.save()
+        tokens = fill_in(model, work, self.builder, self.asked, self.found, at=still, kept=self.kept)
         told = [in_words(question, answer) for question, answer in zip(self.asked, self.found, strict=True)]
         write_answers(work.out, told)
         result = {"result": {"kept": known}} if known else {}
         return {"tokens": tokens, "peak_bytes": peak_device_bytes(work.device), **result}
+
+
+def fill_in(
+    model: Any,
+    work: Work,
+    builder: Any,
+    asked: Sequence[Question],
+    found: list[Answer | None],
+    *,
+    at: Sequence[int],
+    kept: Answers,
+) -> int:
+    """Have a model answer some of a step's questions, write the answers among those found, and keep them.
+
+    Args:
+        at: places of the questions that are answered.
+    Returns: the number of tokens read and written.
+    """
+    known = len(found) - found.count(None)
+    made, tokens = answered(
+        model,
+        builder,
+        [asked[place] for place in at],
+        work.settings,
+        max(1, work.args["batch_size"] >> work.halvings),
+        lambda done: work.emit(known + done, len(found)),
+    )
+    for place, answer in zip(at, made, strict=True):
+        found[place] = answer
+        kept.add(asked[place], answer)
+    kept.save()
+    return tokens
 
 
 def answers(

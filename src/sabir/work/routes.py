@@ -12,7 +12,7 @@ from typing import Any
 from sabir.work import Outcome, Work
 from sabir.work.answers import Answers, model_key
 from sabir.work.detect import detector
-from sabir.work.outputs import Answer, answered, by_vllm, in_words, write_answers
+from sabir.work.outputs import Answer, by_vllm, fill_in, in_words, write_answers
 from sabir.work.prepare import read_examples
 from sabir.work.questions import Question, questions
 
@@ -76,21 +76,9 @@ class _Journey:
 
     def answer(self, model: Any, folder: Path) -> None:
         """Have a model answer the open rows that were sent to its folder, and keep that."""
-        work, total, before = self.work, len(self.found), len(self.found) - self.found.count(None)
-        places = [i for i, answer in enumerate(self.found) if answer is None and self.folders[i] == folder]
-        made, tokens = answered(
-            model,
-            self.builder,
-            [self.asked[place] for place in places],
-            work.settings,
-            max(1, work.args["batch_size"] >> work.halvings),
-            lambda done: work.emit(before + done, total),
-        )
-        for place, answer in zip(places, made, strict=True):
-            self.found[place] = answer
-            self.kept[folder].add(self.asked[place], answer)
-        self.kept[folder].save()
-        self.tokens += tokens
+        sent = [i for i, answer in enumerate(self.found) if answer is None and self.folders[i] == folder]
+        kept = self.kept[folder]
+        self.tokens += fill_in(model, self.work, self.builder, self.asked, self.found, at=sent, kept=kept)
 
     def arrived(self) -> Outcome:
         """Write the file of the step."""

@@ -74,12 +74,13 @@ def macro(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     for work in works:
         languages = sorted(work.inputs)
         keys = [keys_of(work.inputs[language]) for language in languages]
+        scored = [_scores_of(work.inputs[language]) for language in languages]
         rows = []
         for metric in work.settings["metrics"]:
             groups = [statistics(work.inputs[language], metric) for language in languages]
             value = METRICS.get(metric).facts["value"]
             interval = bootstrap_macro(groups, value, seed=SEED, keys=keys, **_precision(work))
-            single = [_score_of(work.inputs[language], metric) for language in languages]
+            single = [by_metric[metric] for by_metric in scored]
             rows.append(
                 score_row(
                     metric,
@@ -177,9 +178,10 @@ def _counts(work: Work, predictions: Sequence[str | None], answers: Sequence[Ans
     }
 
 
-def _score_of(folder: Path, metric: str) -> Mapping[str, Any]:
+def _scores_of(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The scores of a scores step by metric."""
     record = json.loads((folder / "record.json").read_bytes())
-    return next(row for row in record["result"]["scores"] if row["metric"] == metric)
+    return {row["metric"]: row for row in record["result"]["scores"]}
 
 
 def _precision(work: Work) -> dict[str, Any]:
