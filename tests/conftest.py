@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -22,3 +24,20 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the shared folder with real data is not beside the project")
     return SHARED
+
+
+@pytest.fixture
+def sabir(monkeypatch, capsys):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+    from sabir import cli
+
+    def call(*arguments, stdin: str | None = None):
+        monkeypatch.setattr(sys, "argv", ["sabir", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin or ""))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return ended.value.code or 0, out, err
+
+    return call

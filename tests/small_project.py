@@ -77,10 +77,14 @@ def write_project(folder: Path, languages: Sequence[str] = FIVE, **changes: Any)
 
 
 def planned(
-    config: Path, selection: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+    config: Path,
+    selection: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    allow_code: bool = False,
 ) -> tuple[Plan, Facts]:
     """The plan of a config, read from disk and held against no store."""
-    read = load_config(config, overrides=overrides)
+    read = load_config(config, overrides=overrides, allow_code=allow_code)
     facts = gather(read, Lock(), {}, with_base=False, store=Store(read.run.store))
     return plan(read, facts, selection=selection, stale={}), facts
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from problems import random_factors, save_peft
-from sabir import __version__, cli
+from sabir import __version__
 from small_project import settings, write_config, write_language, write_project
 
 PROJECT = (
@@ -20,22 +20,6 @@ PROJECT = (
     *("why", "gc", "verify", "forget"),
 )
 VERBS = ("demo", "init", "check", "plan", "run", "show", "predict", "merge", "list")
-
-
-@pytest.fixture
-def sabir(monkeypatch, capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments, stdin: str | None = None):
-        monkeypatch.setattr(sys, "argv", ["sabir", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin or ""))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return ended.value.code or 0, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import sys
 
 import pytest
 
-from sabir import cli
 from small_project import rows, settings, write_config, write_language, write_rows
 
 RELEASES = ("promote", "rollback", "releases", "blame", "export")
 STORE = ("why", "gc", "verify", "forget")
-
-
-@pytest.fixture
-def sabir(monkeypatch, capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sabir", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return ended.value.code or 0, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

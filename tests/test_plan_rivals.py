@@ -6,12 +6,7 @@ from collections import Counter
 
 import pytest
 
-from sabir.config import load_config
 from sabir.engine.steps import Part
-from sabir.engine.store import Store
-from sabir.facts import gather
-from sabir.lock import Lock
-from sabir.plan import plan
 from small_project import (
     planned,
     rows,
@@ -27,9 +22,7 @@ CHOSEN = {"selected": "merged/average", "best": {"average": "merged/average", "t
 
 
 def graph_of(config, selection=None, *, allow_code=False):
-    read = load_config(config, allow_code=allow_code)
-    facts = gather(read, Lock(), {}, with_base=False, store=Store(read.run.store))
-    return plan(read, facts, selection=selection, stale={}).graph
+    return planned(config, selection, allow_code=allow_code)[0].graph
 
 
 def project(tmp_path, **changes):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from sabir import InputError, Project, StepFailed, cli, lock
+from sabir import InputError, Project, StepFailed, lock
 from sabir.config import load_configs
 from sabir.errors import Failures, GateNotMet, InputErrors
 from sabir.project import releasing
@@ -71,22 +69,6 @@ def finished(tmp_path_factory):
 def copy(finished, tmp_path):
     shutil.copytree(finished.config.parent, tmp_path / "copy", symlinks=True)
     return tmp_path / "copy" / finished.config.name
-
-
-@pytest.fixture
-def sabir(monkeypatch, capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sabir", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return ended.value.code or 0, out, err
-
-    return call
 
 
 # --- one document ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,8 +25,7 @@ def outputs(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     What is asked is put into tokens once for all models. A model that has answered all of it before is not loaded;
     `kept` in the result counts such answers.
     """
-    from sabir.model.loading import Models, holds_model
-    from sabir.model.vllm_generator import VllmModels
+    from sabir.model.loading import holds_model
 
     def place(work: Work) -> tuple[bool, str]:
         folder = work.inputs.get("model")
@@ -35,15 +34,12 @@ def outputs(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     asking = _Asking(Path(works[0].args["base"]["folder"]))
     for vllm in (False, True):
         some = sorted((work for work in works if by_vllm(work.settings) is vllm), key=place)
-        folders = {work.inputs["model"]: None for work in some if "model" in work.inputs}
-        models: Any = (
-            VllmModels(
-                asking.base,
-                adapters=[folder for folder in folders if not holds_model(folder)],
-                longest=max(room_of(work.settings, asking.positions) for work in some),
-            )
-            if vllm and some
-            else Models(asking.base, device=works[0].device)
+        models = models_on(
+            asking.base,
+            dict.fromkeys(work.inputs["model"] for work in some if "model" in work.inputs),
+            vllm=vllm and bool(some),
+            longest=max((room_of(work.settings, asking.positions) for work in some), default=0),
+            device=works[0].device,
         )
         for _, group in groupby(some, key=place):
             sheets = list(asking.sheets(group))
@@ -53,6 +49,23 @@ def outputs(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
                 for sheet in sheets:
                     yield sheet.work.name, sheet.filled(model)
             del model  # or it would stay in memory while the next one is loaded
+
+
+def models_on(base: Path, folders: Iterable[Path], *, vllm: bool, longest: int, device: str) -> Any:
+    """What loads the models of one job, by transformers or by vLLM.
+
+    Args:
+        folders: of all models there are, each once.
+        longest: tokens that a prompt and its answer may take together.
+    """
+    from sabir.model.loading import Models, holds_model
+    from sabir.model.vllm_generator import VllmModels
+
+    if not vllm:
+        return Models(base, device=device)
+    return VllmModels(
+        base, adapters=[folder for folder in folders if not holds_model(folder)], longest=longest
+    )
 
 
 class _Asking:

@@ -12,7 +12,7 @@ from typing import Any
 from sabir.work import Outcome, Work
 from sabir.work.answers import Answers, model_key
 from sabir.work.detect import detector
-from sabir.work.outputs import Answer, by_vllm, fill_in, in_words, write_answers
+from sabir.work.outputs import Answer, by_vllm, fill_in, in_words, models_on, write_answers
 from sabir.work.prepare import read_examples
 from sabir.work.questions import Question, questions
 
@@ -26,21 +26,18 @@ def routed(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
     adapter once for all steps, where it has not answered all of it before; a step is finished with the last adapter
     it needs. Each answer says its `route`; the result counts them, and in `kept` the answers that were there.
     """
-    from sabir.model.loading import Models, holds_model
-    from sabir.model.vllm_generator import VllmModels
+    from sabir.model.loading import holds_model
 
     journeys = list(_setting_out(works))
     open_at = {folder for journey in journeys for folder in journey.open_at}
     folders = sorted(open_at, key=lambda folder: (holds_model(folder), str(folder)))
-    base, first = works[0].args["base"]["folder"], works[0]
-    models: Any = (
-        VllmModels(
-            base,
-            adapters=[folder for folder in folders if not holds_model(folder)],
-            longest=max(work.settings["max_length"] for work in works),
-        )
-        if folders and by_vllm(first.settings)
-        else Models(base, device=first.device)
+    first = works[0]
+    models = models_on(
+        Path(first.args["base"]["folder"]),
+        folders,
+        vllm=bool(folders) and by_vllm(first.settings),
+        longest=max(work.settings["max_length"] for work in works),
+        device=first.device,
     )
     for folder in [None, *folders]:  # None: those that need no model
         with nullcontext() if folder is None else models.at(folder) as model:
