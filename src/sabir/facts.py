@@ -96,12 +96,8 @@ def gather(
     for language in config.languages.values():
         try:
             forgotten = tuple(locked.forgotten.get(language.language, ()))
-            source = replace(_source(language, memory, new), forgotten=forgotten)
-            sources[language.language] = source
-            stats = _row_stats(source)  # before the rows are read: a later edit is seen the next time
-            key, summary = _summary(source, stats, config.task, memory.get("rows", {}))
-            rows[language.language] = summary
-            new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
+            source = sources[language.language] = replace(_source(language, memory, new), forgotten=forgotten)
+            rows[language.language] = _rows(source, config.task, memory, new)
             if language.adapter is not None:
                 adapters[language.language] = _adapter(language.adapter, memory, new)
         except InputError as error:
@@ -111,10 +107,7 @@ def gather(
     for language in config.rivals.unseen.values():
         try:
             source = sources[language.language] = _source(language, memory, new, needed=("test",))
-            stats = _row_stats(source)
-            key, summary = _summary(source, stats, config.task, memory.get("rows", {}), only_test=True)
-            unseen[language.language] = summary
-            new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
+            unseen[language.language] = _rows(source, config.task, memory, new, only_test=True)
         except InputError as error:
             errors.extend(error.problems())  # type: ignore[arg-type]
     incumbent = None
@@ -256,23 +249,27 @@ def _split_files(language: LanguageConfig, folder: Path, needed: Sequence[str]) 
     return files if "train" in needed else {split: files[split] for split in needed}
 
 
-def _summary(
+def _rows(
     source: Source,
-    stats: list[list[str | int]],
     config: TaskConfig,
     memory: Mapping[str, Any],
+    new: Mapping[str, dict[str, Any]],
     *,
     only_test: bool = False,
-) -> tuple[str, Summary]:
+) -> Summary:
+    """The summary of a language's rows: remembered while its files are the same, else read."""
+    stats = _row_stats(source)  # before the rows are read: a later edit is seen the next time
     told = config.of(source.language)
     identity = [RENDERING, source.to_json(), told["name"], told["settings"]]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=list).encode()).hexdigest()
-    known = (
-        None if is_own(told["name"]) else memory.get(key)
-    )  # code of the user's own may render otherwise now
+    # code of the user's own may render otherwise now
+    known = None if is_own(told["name"]) else memory.get("rows", {}).get(key)
     if known and known["stats"] == stats:
-        return key, Summary.from_json(known["summary"])
-    return key, load(source, _task(config, source.language), only_test=only_test)[1]
+        summary = Summary.from_json(known["summary"])
+    else:
+        summary = load(source, _task(config, source.language), only_test=only_test)[1]
+    new["rows"][key] = {"stats": stats, "summary": summary.to_json()}
+    return summary
 
 
 def _task(config: TaskConfig, language: str) -> Task:
