@@ -8,4 +8,5 @@ ROUTED = "routed"  # a language detector picks the own adapter
 TRANSLATED = "translate-test"  # the question is translated, and one language's own adapter answers
 MACRO = "macro"  # in a language's place: the mean over languages
 UNSEEN = "unseen"  # in a split's place: test rows of languages without an adapter
+STRESS = ("short", "code-switched", "mislabelled")  # likewise: test sets made of test rows
 ENCODED = "bertscore_f1"  # the metric that needs an encoder

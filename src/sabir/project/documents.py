@@ -14,7 +14,7 @@ from sabir.engine.store import Store
 from sabir.errors import InputError
 from sabir.lora.files import WEIGHTS
 from sabir.lora.safetensors_io import read_header
-from sabir.names import OWN
+from sabir.names import OWN, STRESS, UNSEEN
 from sabir.plan import comparison
 from sabir.project.standing import Standing, State
 from sabir.report.documents import (
@@ -31,7 +31,6 @@ from sabir.report.words import listed
 
 CUT = 0.05  # of a training's rows; up to so many may be cut without a word
 SHOWN = 8  # trainings in one sentence
-STRESS = ("short", "code-switched", "mislabelled", "unseen")
 
 
 def run_document(
@@ -51,7 +50,7 @@ def run_document(
         "standings": comparisons["result"]["standings"] if comparisons else [],
         "seeds": config.seeds,
         "routes": routes(records),
-        "stress_routes": {kind: found for kind in STRESS if (found := routes(records, kind))},
+        "stress_routes": {kind: found for kind in (*STRESS, UNSEEN) if (found := routes(records, kind))},
         "recipes": recipes(state.plan.reported, records),
         "parameters": _parameters(state, standing.store),
         "changes": changes["result"]["changes"] if changes else list(current.changes) if current else [],

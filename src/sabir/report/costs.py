@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sabir.names import STRESS, UNSEEN
+
 ROUTES = ("merged", "combined", "continued", "beside")  # beside: what serves neither, but to judge them
 _BESIDE = re.compile(
     r"#|^stress/|^translated/|^select/|adapter/combined\[|/routed|/translate-test|/base\[|"
-    r"/(short|code-switched|mislabelled|unseen)$"
+    rf"/({'|'.join((*STRESS, UNSEEN))})$"
 )
 COMPONENTS = ("train", "merge", "search", "evaluate")
 KINDS = {
