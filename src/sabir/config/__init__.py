@@ -17,9 +17,12 @@ from sabir.config.sections import read_config, refuse_unknown_sections
 from sabir.config.tasks import TaskReader, of_task, one_of, read_tasks
 from sabir.config.values import (
     Config,
+    EnsembleConfig,
+    EstimateConfig,
     EvaluationConfig,
     GateConfig,
     Grid,
+    JudgeConfig,
     MergeConfig,
     PricesConfig,
     RivalsConfig,
@@ -36,9 +39,12 @@ from sabir.strict_yaml import load, read_text
 
 __all__ = [
     "Config",
+    "EnsembleConfig",
+    "EstimateConfig",
     "EvaluationConfig",
     "GateConfig",
     "Grid",
+    "JudgeConfig",
     "Member",
     "MergeConfig",
     "PricesConfig",

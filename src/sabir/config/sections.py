@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from sabir.catalog import did_you_mean
+from sabir.config.estimate import check_estimate, read_ensemble, read_estimate
 from sabir.config.merges import read_merges
 from sabir.config.rivals import check_model, check_rivals, read_rivals
 from sabir.config.task import read_task
@@ -62,6 +63,8 @@ def read_config(
         run=run,
         evaluate=_evaluate(reader, given, folder),
         rivals=read_rivals(reader, given, folder, languages, code),
+        ensemble=read_ensemble(reader, given, folder),
+        estimate=read_estimate(reader, given, folder, languages),
         seeds=reader.one(given, "seeds", Annotated[int, Range(ge=1, le=20)], (), 1),
         allow_code=allow_code,
         task_name=task_name,
@@ -69,6 +72,7 @@ def read_config(
     _check_seeds(reader, config)
     _check_rows_to_count(reader, config)
     check_rivals(reader, config)
+    check_estimate(reader, config)
     return config
 
 
@@ -79,7 +83,7 @@ def refuse_unknown_sections(reader: Reader, given: Mapping[str, Any]) -> None:
 
 _SECTIONS = (
     *("base", "task", "data", "tasks", "lora", "update", "baseline", "merges"),
-    *("select", "gate", "serve", "prices", "run", "evaluate", "rivals", "seeds"),
+    *("select", "gate", "serve", "prices", "run", "evaluate", "rivals", "ensemble", "estimate", "seeds"),
 )
 _MISSING = {
     "base": "Write `base: embedded`, a folder, or a hub name such as Qwen/Qwen3-0.6B.",

@@ -14,7 +14,7 @@ from sabir.strict_yaml import KeyPath
 SHARED = ("base", "run", "prices")
 """Sections that all tasks have in common."""
 
-_BY_KEY = ("lora", "update", "select", "gate", "serve", "evaluate", "rivals")
+_BY_KEY = ("lora", "update", "select", "gate", "serve", "evaluate", "rivals", "ensemble", "estimate")
 _WHOLE = ("task", "data", "baseline", "merges", "seeds")  # a task's own stands in place of the common one
 SECTIONS = (*_WHOLE[:2], *_BY_KEY[:2], *_WHOLE[2:], *_BY_KEY[2:])
 

@@ -165,9 +165,10 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class PricesConfig:
-    """What a device hour costs; None: the tables count hours only."""
+    """What a device hour costs, and a label; None: the tables count hours, and labels."""
 
     usd_per_hour: Annotated[float, Range(gt=0)] | None = None
+    usd_per_label: Annotated[float, Range(gt=0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,87 @@ class EvaluationConfig:
     generator: Literal["transformers", "vllm"] = "transformers"
     encoder: Text | None = None
     encoder_layer: Annotated[int, Range(ge=1)] | None = None
+
+
+Free = Literal["adapters", "merges", "masks", "checkpoints"]
+
+KINDS = ("all", "adapters", "merges", "masks", "checkpoints", "seeds", "halves", "prompts", "bases", "files")
+"""Kinds of members of an ensemble; `all` is all of them together."""
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """Who answers beside the model in use, so that their disagreement tells of its error.
+
+    Args:
+        free: what a project has anyway: `adapters`, every language's own; `merges`, the best of each recipe; `masks`,
+            the recipes that draw by chance, drawn `masks` times more; `checkpoints`, each own adapter as it was after
+            each of its epochs.
+        masks: draws of each recipe that draws.
+        seeds: trainings of each language's adapter for this alone.
+        data: what each of these is trained on: all rows, or another half of them each.
+        prompts: the bare base, asked without and with examples.
+        shots: examples of a few-shot prompt.
+        bases: other base models, folders or hub names, asked without examples.
+        files: answers from elsewhere, by name: JSONL with `id` and `prediction`.
+    """
+
+    free: tuple[Free, ...] = ("adapters", "merges")
+    masks: Annotated[int, Range(ge=1, le=20)] = 3
+    seeds: Annotated[int, Range(ge=0, le=20)] = 0
+    data: Literal["all", "halves"] = "all"
+    prompts: tuple[Literal["zero-shot", "few-shot"], ...] = ()
+    shots: Annotated[int, Range(ge=1, le=64)] = 4
+    bases: tuple[Text, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Another model whose answers stand in for labels: silver labels.
+
+    Args:
+        model: a model of the project (`adapter/combined`), a folder, or a hub name; with `endpoint`, its name there.
+        endpoint: the URL of a server that speaks the OpenAI chat protocol, "https://api.example.com/v1".
+        key: the environment variable that holds its key.
+        usd_per_million_input, usd_per_million_output: what it asks per million tokens.
+        max_usd: what one command may spend on it; above that it is not asked.
+        timeout_s: after which a question counts as unanswered.
+        at_once: questions under way together.
+    """
+
+    model: Text
+    endpoint: Text | None = None
+    key: Text = "OPENAI_API_KEY"
+    usd_per_million_input: Annotated[float, Range(ge=0)] | None = None
+    usd_per_million_output: Annotated[float, Range(ge=0)] | None = None
+    max_usd: Annotated[float, Range(ge=0)] = 1.0
+    timeout_s: Annotated[float, Range(gt=0)] = 60.0
+    at_once: Annotated[int, Range(ge=1, le=256)] = 8
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """How the error on texts without labels is estimated.
+
+    Args:
+        estimator: a name of the catalogue; None: what the last backtest chose, else `calibrated-disagreement`.
+        members: which kind of members (`adapters`, `seeds`, ...); None: what the last backtest chose, else all.
+        level: of the intervals.
+        budget: the largest error one would bear, for all languages or by language; None: what the model in use had on
+            the labelled test rows, and 0.05 more.
+        window: how texts with a `time` are parted: by day, week or month, or a number of texts; None: not at all.
+        false_alarms: the share of false alarms borne, over all languages and all looks together.
+        judge: see there; None: no silver labels.
+    """
+
+    estimator: Text | None = None
+    members: Text | None = None
+    level: Annotated[float, Range(gt=0, lt=1)] = 0.9
+    budget: Annotated[float, Range(ge=0, le=1)] | Mapping[str, float] | None = None
+    window: Literal["day", "week", "month"] | Annotated[int, Range(ge=1)] | None = None
+    false_alarms: Annotated[float, Range(gt=0, lt=1)] = 0.05
+    judge: JudgeConfig | None = None
 
 
 Stress = Literal["short", "code-switched", "mislabelled"]
@@ -264,6 +346,8 @@ class Config:
     run: RunConfig
     evaluate: EvaluationConfig
     rivals: RivalsConfig = RivalsConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
+    estimate: EstimateConfig = EstimateConfig()
     seeds: int = 1  # trainings of everything, each with a seed of its own
     allow_code: bool = False  # whether functions of the user's own that are named may be run
     task_name: str | None = None  # of one of several under `tasks:`

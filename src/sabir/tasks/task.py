@@ -20,7 +20,8 @@ class Row:
     """One labelled example as the user's file has it.
 
     `phrases` is the answer where the file has a list of texts, and `output` is "" then. `choices` are the row's own
-    options. `group` names what several rows have in common (a document, an author), "" where nothing is said.
+    options. `group` names what several rows have in common (a document, an author), `domain` what they are about or
+    where they come from; "" where nothing is said.
     `instruction` is the row's own, "" when it has none.
     """
 
@@ -31,6 +32,7 @@ class Row:
     phrases: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     group: str = ""
+    domain: str = ""
 
 
 @dataclass(frozen=True)

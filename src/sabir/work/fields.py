@@ -19,7 +19,7 @@ COLUMNS = (("input", "output"), ("prompt", "completion"), ("text", "label"), ("i
 ASKED = ("input", "question", "prompt", "text", "instruction")
 ANSWERED = ("output", "completion", "answer", "answerKey", "label")
 CHOICES = ("choices", "options")
-OTHERS = ("id", "instruction", "group", "messages")
+OTHERS = ("id", "instruction", "group", "domain", "messages")
 _WHOLE = "Every row needs one; drop the row or fill it."
 
 
@@ -40,12 +40,13 @@ def row_of(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> 
     """The row that a record is.
 
     Args:
-        fields: our names (input, output, id, instruction, choices, group) -> the record's.
+        fields: our names (input, output, id, instruction, choices, group, domain) -> the record's.
         place: where it came from, for errors.
     Raises InputError for a record that is none.
     """
     identity = _optional(record, fields.get("id", "id"), place)
     group = _optional(record, fields.get("group", "group"), place)
+    domain = _optional(record, fields.get("domain", "domain"), place)
     phrases: tuple[str, ...] = ()
     choices = _choices(record, fields, place)
     if "messages" in record and not {"input", "output"} & set(fields):
@@ -61,9 +62,9 @@ def row_of(record: Mapping[str, Any], fields: Mapping[str, str], place: str) -> 
         extra = fields.get("instruction", "instruction")
         instruction = "" if extra == source else _optional(record, extra, place)
     options = choices.texts if choices else ()
-    for part in (identity, group, instruction, text, answer, *phrases, *options):
+    for part in (identity, group, domain, instruction, text, answer, *phrases, *options):
         _check_characters(part, place)
-    return Row(identity or _content_id(text), text, answer, instruction, phrases, options, group)
+    return Row(identity or _content_id(text), text, answer, instruction, phrases, options, group, domain)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ KEPT_TARGETS = 200  # the longest in bytes is not always the longest in tokens
 class Example:
     """A row as the model meets it: the prompt, the gold answer, and the answers to choose among where it has its own.
 
-    `group` names what it has in common with other rows (a document); "" where nothing is said.
+    `group` names what it has in common with other rows (a document), `domain` what it is about; "" where nothing is
+    said.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Example:
     target: str
     options: tuple[str, ...] = ()
     group: str = ""
+    domain: str = ""
 
     @property
     def characters(self) -> int:
@@ -38,7 +40,7 @@ class Example:
 
     @property
     def digest(self) -> str:
-        """Content of the row as it is trained on: its id, its group and its options are left out."""
+        """Content of the row as it is trained on: its id, its group, its domain and its options are left out."""
         parts = (self.prompt.before, self.prompt.source, self.prompt.after, self.target)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -47,7 +49,7 @@ class Example:
 class Summary:
     """What a plan needs to know of one language's rows, without keeping them.
 
-    Per split: `digests` (order-free; ids, groups and options enter those of valid and test, and not train's),
+    Per split: `digests` (order-free; ids, groups, domains and options enter those of valid and test, and not train's),
     `rows`, `characters`. `overlap` counts texts that are in train and in test; `longest_targets`
     are the longest training answers, and the longest choices of all rows, (bytes of UTF-8, place, text), the
     longest first; `longest_frame` is the longest prompt without its text, in the same form; `forgotten` counts
@@ -118,7 +120,7 @@ def load(source: Source, task: Task, *, only_test: bool = False) -> tuple[dict[s
 
 
 def _render(row: Row, task: Task) -> Example:
-    return Example(row.id, task.prompt(row), task.target(row), task.options(row), row.group)
+    return Example(row.id, task.prompt(row), task.target(row), task.options(row), row.group, row.domain)
 
 
 def _check_not_empty(source: Source, splits: Mapping[str, Sequence[Example]], needed: Sequence[str]) -> None:
@@ -160,8 +162,8 @@ def _digest(examples: Iterable[Example], *, judged: bool) -> str:
 
 
 def _judged_by(example: Example) -> str:
-    more = json.dumps([example.options, example.group]) if example.options or example.group else ""
-    return example.id + more
+    more = [example.options, example.group, *([example.domain] if example.domain else [])]
+    return example.id + (json.dumps(more) if any(more) else "")
 
 
 def prepare(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
@@ -203,6 +205,7 @@ def read_examples(folder: Path, split: str) -> list[Example]:
             record["target"],
             tuple(record.get("options", ())),
             record.get("group", ""),
+            record.get("domain", ""),
         )
         for record in records
     ]

@@ -47,8 +47,8 @@ def hash_of(text: str) -> str:
 class Source:
     """Where the rows of one language lie: `files` by split, one `file` that is split by a hash of the row, or `hub`.
 
-    `fields` maps our names (input, output, id, instruction, choices, group) to the file's columns; rows that are
-    `forgotten` are in the files and count for nothing.
+    `fields` maps our names (input, output, id, instruction, choices, group, domain) to the file's columns; rows that
+    are `forgotten` are in the files and count for nothing.
     """
 
     language: str

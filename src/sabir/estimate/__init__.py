@@ -1,0 +1,1 @@
+"""Quality without labels: the error of a model on texts nobody has labelled, from plain arrays."""
