@@ -30,7 +30,7 @@ from sabir.work.prepare import Summary, load
 from sabir.work.sources import Source, split_files
 
 REMEMBERED = 200  # files, and sources, of the other configs that share a store
-RENDERING = 7  # raise it when rows are rendered differently: remembered summaries are then read anew
+RENDERING = 8  # raise it when rows are rendered differently: remembered summaries are then read anew
 
 
 @dataclass(frozen=True)
@@ -346,6 +346,20 @@ def _beside(
     except InputError as error:
         errors.append(error)
     return encoder, translator
+
+
+def model_beside(
+    name: str, config: Config, locked: Lock, memory: Mapping[str, Any], *, where: str
+) -> tuple[PinnedBase, Path]:
+    """Another model that the config names, a folder or a hub name, with its identity; fetched if it must be.
+
+    Args:
+        memory: of `Facts`: files that were read before are not read again.
+        where: the key that names it, for errors.
+    """
+    found, folder = _model(name, config.folder, where, locked, memory, {"files": {}}, True)
+    assert folder is not None
+    return found, folder
 
 
 def _model(

@@ -15,8 +15,9 @@ import sabir.model.train
 from model.tiny import TINY_BASE
 from sabir.errors import SabirError
 from sabir.tasks import make_task
+from sabir.work.epochs import checkpoint
 from sabir.work.prepare import load, prepare, read_examples
-from sabir.work.rows import choose, line_of, read_rows
+from sabir.work.rows import choose, half, line_of, read_rows
 from sabir.work.sources import Forgotten, Source, hash_of
 from sabir.work.train import train
 
@@ -216,3 +217,58 @@ def test_each_time_out_of_memory_halves_the_micro_batch(old, tmp_path, monkeypat
     with pytest.raises(SabirError, match="enough"):
         trained(tmp_path, {"rows/de": old}, halvings=halvings)
     assert seen == [expected]
+
+
+# --- for ensembles -----------------------------------------------------------------------------------------
+
+
+def test_halves_are_each_others_rest_and_of_one_size(tmp_path):
+    texts = [f"text number {i}" for i in range(11)]
+    rows = read_examples(data(tmp_path / "d", source(tmp_path / "s", texts)), "train")
+    one, other = half(rows, 1), half(rows, 2)
+    assert sorted(row.id for row in one + other) == sorted(row.id for row in rows)
+    assert (len(one), len(other)) == (6, 5)
+    assert half(rows, 3) not in (one, other)
+    assert half(list(reversed(rows)), 1) == list(reversed(one))
+
+
+def test_an_adapter_of_one_half_is_trained_on_those_rows_only(tmp_path):
+    texts = [f"text number {i}" for i in range(8)]
+    rows = data(tmp_path / "d", source(tmp_path / "s", texts))
+    one = work(tmp_path / "out", {"rows/de": rows})
+    one.settings["half"] = 2
+    ((_, outcome),) = train([one])
+    assert outcome["result"]["rows"] == 4
+    assert read_rows(tmp_path / "out") == Counter(map(line_of, half(read_examples(rows, "train"), 2)))
+
+
+def test_each_epoch_but_the_last_is_kept_where_it_is_asked_for_and_changes_nothing(tmp_path):
+    rows = data(tmp_path / "d", source(tmp_path / "s", [f"text number {i}" for i in range(8)]))
+    lora = {**LORA, "epochs": 3.0}
+    plain, kept = (work(tmp_path / name, {"rows/de": rows}, lora=lora) for name in ("plain", "kept"))
+    kept.args["keep_epochs"] = True
+    list(train([plain]))
+    list(train([kept]))
+    weights = "adapter_model.safetensors"
+    assert (plain.out / weights).read_bytes() == (kept.out / weights).read_bytes()
+    assert not (plain.out / "epochs").exists()
+    assert sorted(folder.name for folder in (kept.out / "epochs").iterdir()) == ["1", "2"]
+    found = [(kept.out / "epochs" / epoch / weights).read_bytes() for epoch in ("1", "2")]
+    assert len({*found, (kept.out / weights).read_bytes()}) == 3
+    out = tmp_path / "checkpoint"
+    out.mkdir()
+    copy = SimpleNamespace(
+        name="adapter/de[epoch=2]", settings={"epoch": 2}, inputs={"adapter": kept.out}, out=out
+    )
+    list(checkpoint([copy]))
+    assert (out / weights).read_bytes() == found[1]
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
+
+
+def test_an_adapter_that_kept_no_epochs_says_so(tmp_path):
+    rows = data(tmp_path / "d", source(tmp_path / "s", [f"text number {i}" for i in range(8)]))
+    plain = work(tmp_path / "plain", {"rows/de": rows})
+    list(train([plain]))
+    asked = SimpleNamespace(name="x", settings={"epoch": 1}, inputs={"adapter": plain.out}, out=tmp_path)
+    with pytest.raises(SabirError, match="kept no adapter of epoch 1"):
+        list(checkpoint([asked]))

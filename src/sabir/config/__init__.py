@@ -16,6 +16,7 @@ from sabir.config.merges import Member, members
 from sabir.config.sections import read_config, refuse_unknown_sections
 from sabir.config.tasks import TaskReader, of_task, one_of, read_tasks
 from sabir.config.values import (
+    KINDS,
     Config,
     EnsembleConfig,
     EstimateConfig,
@@ -38,6 +39,7 @@ from sabir.settings import Reader, parse_overrides
 from sabir.strict_yaml import load, read_text
 
 __all__ = [
+    "KINDS",
     "Config",
     "EnsembleConfig",
     "EstimateConfig",

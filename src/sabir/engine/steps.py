@@ -152,6 +152,17 @@ class Graph:
         """Fingerprint of the folder that a dependency names."""
         return dep.fingerprint if isinstance(dep, Known) else self.fingerprints[dep_name(dep)]
 
+    def only(self, names: Iterable[str]) -> Graph:
+        """These steps and all that they stand on."""
+        wanted: set[str] = set()
+        queue = list(names)
+        while queue:
+            name = queue.pop()
+            if name not in wanted:
+                wanted.add(name)
+                queue += above(self[name])
+        return Graph(step for step in self if step.name in wanted)
+
     def below(self, name: str) -> set[str]:
         """Names of all steps that stand on this one, directly or not."""
         found: set[str] = set()

@@ -78,18 +78,28 @@ def train_adapter(
     checkpoint_every_s: float,
     on_step: Callable[[int, int, float | None], None],
     parent: Path | None = None,
+    epochs: Path | None = None,
 ) -> Trained:
     """Train on (prompt, target) rows and leave a PEFT folder in `out`.
 
     Starts from a fresh adapter, or from the weights of the one in the folder `parent` (the state of its
     optimizer is gone: warm-up and schedule begin anew). Only answer tokens carry loss. A batch is
     `lora.batch_size` rows whatever `micro_batch` is. Goes on from the newest whole checkpoint in `checkpoints`,
-    with the bits of a training that was never stopped; on SIGTERM saves one and raises SystemExit. Out of
+    with the bits of a training that was never stopped; on SIGTERM saves one and raises SystemExit. With a folder
+    `epochs` it leaves there the adapter as it was after each epoch but the last, "1", "2" and so on. Out of
     memory: once more with half the micro-batch. Raises SabirError when the parent is no adapter of these
     settings.
     """
     attempt = partial(
-        _train, rows, base, lora, parent, out, checkpoints, device, pulse=_pulse(on_step, checkpoint_every_s)
+        _train,
+        rows,
+        base,
+        lora,
+        parent,
+        out,
+        checkpoints,
+        device,
+        pulse=_pulse(on_step, checkpoint_every_s, epochs),
     )
     sizes = [_divisor(lora.batch_size, micro_batch)]
     if sizes[0] > 1:
@@ -324,11 +334,14 @@ def _answer_trainer() -> Any:
     return AnswerTrainer
 
 
-def _pulse(on_step: Callable[[int, int, float | None], None], checkpoint_every_s: float) -> Any:
+def _pulse(
+    on_step: Callable[[int, int, float | None], None], checkpoint_every_s: float, epochs: Path | None
+) -> Any:
     from transformers import TrainerCallback
 
     class Pulse(TrainerCallback):
-        """Reports each step, saves by the clock, and when it was `stopped` saves and ends."""
+        """Reports each step, saves by the clock, keeps each epoch's adapter where asked to, and when it was
+        `stopped` saves and ends."""
 
         def __init__(self) -> None:
             self.stopped = False
@@ -345,6 +358,13 @@ def _pulse(on_step: Callable[[int, int, float | None], None], checkpoint_every_s
             elif time.monotonic() - self.saved_at > checkpoint_every_s:
                 control.should_save = True
                 self.saved_at = time.monotonic()
+            return control
+
+        def on_epoch_end(self, args, state, control, model=None, **kwargs):  # type: ignore[no-untyped-def]
+            ended = round(state.epoch)
+            if epochs is not None and not self.stopped and state.global_step < state.max_steps:
+                model.save_pretrained(str(epochs / str(ended)))
+                (epochs / str(ended) / "README.md").unlink(missing_ok=True)
             return control
 
     return Pulse()

@@ -10,7 +10,8 @@ What stands on the selection (the test answers of a grid's best member, the comp
 the current release) is planned when the selection is known; until then it is listed as `later`.
 """
 
-from sabir.plan.released import Released, against, before_sabir, suspects
+from sabir.plan.ensemble import PRODUCTION, Member, Texts, answers_name, asked
+from sabir.plan.released import Released, against, before_sabir, released, suspects
 from sabir.plan.whole import (
     LARGE,
     Plan,
@@ -25,15 +26,21 @@ from sabir.plan.whole import (
 
 __all__ = [
     "LARGE",
+    "PRODUCTION",
+    "Member",
     "Plan",
     "Released",
     "Stale",
+    "Texts",
     "against",
+    "answers_name",
+    "asked",
     "before_sabir",
     "combined_graph",
     "comparison",
     "comparison_of",
     "plan",
+    "released",
     "selected",
     "selection_of",
     "suspects",

@@ -9,9 +9,11 @@ LIGHT = "sabir.work.judge"  # numpy and the metrics
 PRIORITY = {
     "data": 0,
     "stress": 0,
+    "production": 0,
     "adapter": 1,
     "translated": 1,
     "adopted": 1,
+    "checkpoint": 1,
     "merged": 2,
     "search": 3,
     "outputs": 4,
@@ -28,6 +30,8 @@ VERSIONS = {
     "data": 1,
     "adapter": 1,
     "adopted": 1,
+    "checkpoint": 1,
+    "production": 1,
     "merged": 2,
     "search": 1,
     "outputs": 1,
@@ -50,9 +54,19 @@ def speaks(model: str, language: str) -> bool:
     return not own or of == language
 
 
-def shots_name(count: int) -> str:
-    """The bare base with examples in its prompt."""
-    return f"{BASE}[shots={count}]"
+def shots_name(count: int, draw: int = 0) -> str:
+    """The bare base with examples in its prompt; of other draws of examples, the number."""
+    return f"{BASE}[shots={count}]" if draw == 0 else f"{BASE}[draw={draw},shots={count}]"
+
+
+def shots_of(model: str, seed: int) -> dict[str, int]:
+    """How many examples a name says, and by which seed they are drawn.
+
+    Args:
+        seed: of the first draw.
+    """
+    said = dict(part.split("=") for part in model.partition("[")[2].removesuffix("]").split(","))
+    return {"count": int(said["shots"]), "seed": seed + int(said.get("draw", 0))}
 
 
 def has_seeds(model: str) -> bool:

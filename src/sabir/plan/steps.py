@@ -18,7 +18,7 @@ from sabir.languages import LoraConfig, UpdateConfig
 from sabir.lineage import Ancestor
 from sabir.names import BASE, ENCODED, OWN, ROUTED, TRANSLATED, UNSEEN
 from sabir.own_code import is_own, own_identity
-from sabir.plan.names import LIGHT, PRELOAD, PRIORITY, SEARCHES_BY, VERSIONS, has_seeds, speaks
+from sabir.plan.names import LIGHT, PRELOAD, PRIORITY, SEARCHES_BY, VERSIONS, has_seeds, shots_of, speaks
 from sabir.work.prepare import Summary
 
 CHECKPOINT_EVERY_S = 120.0
@@ -113,8 +113,13 @@ class Steps:
         lora: LoraConfig,
         languages: list[str],
         going_on: tuple[Ancestor, UpdateConfig] | None = None,
+        half: int | None = None,
     ) -> Step:
-        """A training from scratch, or one that goes on from an ancestor with the rows that are new to it."""
+        """A training from scratch, or one that goes on from an ancestor with the rows that are new to it.
+
+        Args:
+            half: which half of the rows it is trained on; None: all of them.
+        """
         deps: dict[str, Dep] = {f"rows/{one}": Part(f"data/{one}", "train") for one in languages}
         characters = sum(self.facts.rows[language].characters["train"] for language in languages)
         settings: dict[str, Any] = {"base": self.facts.base.identity, "language": name.partition("[")[0]}
@@ -125,8 +130,12 @@ class Steps:
             characters = ancestor.characters
             settings["update"] = {"replay": update.replay}
             lora = update.applied_to(lora)
+        if half is not None:
+            settings["half"] = half
+            characters //= 2
+        keeps = "checkpoints" in self.config.ensemble.free
         return Step(
-            name=f"adapter/{name}{self.ending}",
+            name=f"adapter/{name}{self.ending}" + ("" if half is None else f"[half={half}]"),
             kind="adapter",
             run="sabir.work.train:train",
             version=VERSIONS["adapter"],
@@ -137,6 +146,7 @@ class Steps:
                 "lora": asdict(lora),
                 "micro_batch": self.config.run.micro_batch or lora.batch_size,
                 "checkpoint_every_s": CHECKPOINT_EVERY_S,
+                **({"keep_epochs": True} if keeps else {}),
             },
             size=characters * lora.epochs,
             priority=PRIORITY["adapter"],
@@ -313,8 +323,7 @@ class Steps:
             deps["model"] = self.own_adapters()[to]
         elif plain.startswith(f"{BASE}["):
             deps["shots"] = Part(f"data/{language}", "train")
-            shots = {"count": self.config.rivals.shots, "seed": self.config.lora.seed}
-            settings = {**self.answered[language].value(), "shots": shots}
+            settings = {**self.answered[language].value(), "shots": shots_of(plain, self.config.lora.seed)}
         elif plain != BASE:
             deps["model"] = model
         return Step(

@@ -83,3 +83,18 @@ def read_rows(folder: Path) -> Counter[str] | None:
         return Counter((folder / NAME).read_text(encoding="ascii").splitlines())
     except FileNotFoundError:
         return None
+
+
+def half(rows: Sequence[Example], number: int) -> list[Example]:
+    """One half of the rows, in their order: 1 and 2 are each other's rest, 3 and 4 of another split, and so on.
+
+    Which half a row falls in depends on the contents of all: the halves are of one size.
+    """
+    pair, second = divmod(number - 1, 2)
+
+    def place(row: Example) -> str:
+        return hashlib.sha256(f"half:{pair}:{row.digest}".encode()).hexdigest()
+
+    middle = (len(rows) + 1) // 2
+    ranked = sorted(range(len(rows)), key=lambda nth: place(rows[nth]))
+    return [rows[nth] for nth in sorted(ranked[middle:] if second else ranked[:middle])]

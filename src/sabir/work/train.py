@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from sabir.errors import SabirError
+from sabir.lora.files import CONFIG
 from sabir.work import Outcome, Work
 from sabir.work.adopt import name_base
 from sabir.work.prepare import Example, read_examples
-from sabir.work.rows import choose, read_rows, write_rows
+from sabir.work.rows import choose, half, read_rows, write_rows
 
+EPOCHS = "epochs"  # the folder of an adapter that holds it as it was after each of its epochs
 PARENT = "parent"  # role of the adapter to go on from; every other input is the folder of a data step
 
 
 def train(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
-    """Train on the train rows of every input folder; goes on from a checkpoint an earlier try left.
+    """Train on the train rows of every input folder, or on one half of them, `settings["half"]`; goes on from a
+    checkpoint an earlier try left.
 
     With a parent: goes on from its weights, with the rows it was not trained on and a share
     `settings["update"]["replay"]` of the others.
@@ -34,6 +37,8 @@ def train(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
             if role != PARENT
             for example in read_examples(work.inputs[role], "train")
         ]
+        if (number := work.settings.get("half")) is not None:
+            everything = half(everything, number)
         parent = work.inputs.get(PARENT)
         rows, known, facts = _chosen(work, everything, parent)
         emit = work.emit
@@ -44,6 +49,7 @@ def train(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
             base=work.args["base"]["folder"],
             lora=LoraSettings(**lora),
             parent=parent,
+            epochs=work.out / EPOCHS if work.args.get("keep_epochs") else None,
             out=work.out,
             checkpoints=checkpoints,
             device=work.device,
@@ -52,7 +58,8 @@ def train(works: Sequence[Work]) -> Iterator[tuple[str, Outcome]]:
             on_step=lambda done, total, loss, emit=emit: emit(done, total, loss=loss),  # type: ignore[misc]
         )
         shutil.rmtree(checkpoints, ignore_errors=True)
-        name_base(work.out / "adapter_config.json", work.args["base"])
+        for folder in (work.out, *sorted((work.out / EPOCHS).glob("*"))):
+            name_base(folder / CONFIG, work.args["base"])
         write_rows(work.out, everything, known)
         yield (
             work.name,
