@@ -35,7 +35,12 @@ def names(members, kind=None):
 
 def test_adapters_and_the_best_of_each_recipe_are_free_unless_others_are_named(tmp_path):
     make, _ = made(tmp_path)
-    assert names(free_members(make, BEST)) == ["adapter/de", "adapter/en", *BEST.values()]
+    assert names(free_members(make, BEST)) == [
+        "adapter/<language>",
+        "adapter/de",
+        "adapter/en",
+        *BEST.values(),
+    ]
     make, _ = made(tmp_path, ensemble={"free": ["merges"]})
     assert names(free_members(make, BEST)) == list(BEST.values())
 
@@ -141,7 +146,10 @@ def test_a_server_answers_without_a_base(tmp_path):
     whole = asked(make, graph, [member], production={}, reference=["de"])
     step = whole[answers_name(member, "de", "test")]
     assert step.run == "sabir.work.endpoint:outputs"
-    assert step.settings["endpoint"] == ["http://127.0.0.1/v1", "big"]
+    assert (step.settings["endpoint"]["url"], step.settings["endpoint"]["model"]) == (
+        judge["endpoint"],
+        "big",
+    )
     assert "model" not in step.deps
 
 

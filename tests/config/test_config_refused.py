@@ -17,7 +17,8 @@ from sabir.errors import InputError
         (
             "merge: {}",
             "line 6: merge: no such setting. A config takes: base, task, data, tasks, lora, update, baseline, "
-            "merges, select, gate, serve, prices, run, evaluate, rivals, ensemble, estimate, seeds. Did you mean 'merges'?",
+            "merges, select, gate, serve, prices, run, evaluate, rivals, ensemble, estimate, seeds. "
+            "Did you mean 'merges'?",
         ),
         (
             "lora:\n  rnk: 3",
@@ -43,7 +44,10 @@ from sabir.errors import InputError
             "serve: {dir: x}",
             "line 6: serve.dir: no such setting. 'serve' takes: folder, form.",
         ),
-        ("prices: {usd: 1}", "line 6: prices.usd: no such setting. 'prices' takes: usd_per_hour, usd_per_label."),
+        (
+            "prices: {usd: 1}",
+            "line 6: prices.usd: no such setting. 'prices' takes: usd_per_hour, usd_per_label.",
+        ),
         (
             "run: {worker: 1}",
             "line 6: run.worker: no such setting. 'run' takes: backend, workers, device, store, "

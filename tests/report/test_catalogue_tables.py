@@ -1,10 +1,13 @@
-"""What `sabir list` says of tasks and metrics."""
+"""What `sabir list` says of tasks, metrics and estimators."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 
 from sabir.errors import InputError
+from sabir.estimate.evidence import Evidence
 from sabir.report.catalogue import KINDS, entries, table
 
 
@@ -28,6 +31,19 @@ def test_every_metric_fits_some_task_and_every_task_is_judged_by_metrics_that_fi
     for task in tasks.values():
         assert task["metrics"]
         assert all(task["answer"] in metrics[name]["fits"] for name in task["metrics"])
+
+
+def test_an_estimator_says_what_it_needs_and_assumes_and_where_it_comes_from():
+    found = by_name("estimators")
+    assert found["atc"]["needs"] == ["confidence"]
+    assert found["cbpe-macro-f1"]["metric"] == "macro_f1"
+    fields = {field.name for field in dataclasses.fields(Evidence)}
+    for row in found.values():
+        assert set(row["needs"]) <= fields | {"labels"}
+        assert row["assumes"].endswith(".")
+        assert set(row["answers"]) <= {"label", "choice", "text", "phrases"}
+        assert row["metric"] in ("error", "macro_f1")
+        assert "level" not in row["settings"]  # every estimate has one; it is set once for all
 
 
 @pytest.mark.parametrize("what", KINDS)

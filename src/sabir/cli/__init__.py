@@ -5,6 +5,7 @@
 from sabir.cli import project  # noqa: F401
 from sabir.cli import show  # noqa: F401
 from sabir.cli import predict  # noqa: F401
+from sabir.cli import estimate  # noqa: F401
 from sabir.cli import releases  # noqa: F401
 from sabir.cli import store  # noqa: F401
 from sabir.cli import adapters  # noqa: F401

@@ -206,9 +206,21 @@ class EvaluationConfig:
     encoder_layer: Annotated[int, Range(ge=1)] | None = None
 
 
-Free = Literal["adapters", "merges", "masks", "checkpoints"]
+Free = Literal["own", "adapters", "merges", "masks", "checkpoints"]
 
-KINDS = ("all", "adapters", "merges", "masks", "checkpoints", "seeds", "halves", "prompts", "bases", "files")
+KINDS = (
+    "all",
+    "own",
+    "adapters",
+    "merges",
+    "masks",
+    "checkpoints",
+    "seeds",
+    "halves",
+    "prompts",
+    "bases",
+    "files",
+)
 """Kinds of members of an ensemble; `all` is all of them together."""
 
 
@@ -217,7 +229,8 @@ class EnsembleConfig:
     """Who answers beside the model in use, so that their disagreement tells of its error.
 
     Args:
-        free: what a project has anyway: `adapters`, every language's own; `merges`, the best of each recipe; `masks`,
+        free: what a project has anyway: `own`, the adapter of the language that is asked in; `adapters`, those of all
+            languages; `merges`, the best of each recipe; `masks`,
             the recipes that draw by chance, drawn `masks` times more; `checkpoints`, each own adapter as it was after
             each of its epochs.
         masks: draws of each recipe that draws.
@@ -229,7 +242,7 @@ class EnsembleConfig:
         files: answers from elsewhere, by name: JSONL with `id` and `prediction`.
     """
 
-    free: tuple[Free, ...] = ("adapters", "merges")
+    free: tuple[Free, ...] = ("own", "adapters", "merges")
     masks: Annotated[int, Range(ge=1, le=20)] = 3
     seeds: Annotated[int, Range(ge=0, le=20)] = 0
     data: Literal["all", "halves"] = "all"

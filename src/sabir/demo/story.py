@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sabir.demo.texts import LABELS, LANGUAGES, Message, splits, update_messages
+from sabir.demo.texts import (
+    LABELS,
+    LANGUAGES,
+    Message,
+    mixed_up,
+    production_messages,
+    splits,
+    update_messages,
+)
 from sabir.engine.run import Listener
 from sabir.errors import GateNotMet, InputError
 from sabir.project import Project
@@ -17,8 +25,9 @@ from sabir.report.words import duration
 Show = Callable[[str, str, Mapping[str, Any] | None], None]
 
 SEED = 7
-TRAIN, VALID, TEST, UPDATE = 500, 80, 200, 400
+TRAIN, VALID, TEST, UPDATE, PRODUCTION = 500, 80, 200, 400, 150
 NAME = "sabir.yaml"
+WEEK = "this-week.jsonl"
 
 CONFIG = """\
 # The demo project: a shop's support desk, messages in five languages, sorted by topic.
@@ -70,6 +79,26 @@ def add_german(folder: Path) -> Path:
     """The new German data arrives: chat messages are appended to the German training file."""
     path = folder / "data" / "de" / "train.jsonl"
     _write(path, update_messages(UPDATE, seed=SEED), mode="a")
+    return path
+
+
+def mix_up_japanese(folder: Path) -> Path:
+    """The Japanese training file comes again, its topics mixed up by an export that slipped by one."""
+    path = folder / "data" / "ja" / "train.jsonl"
+    parts = splits("ja", train=TRAIN, valid=VALID, test=TEST, seed=SEED)
+    _write(path, mixed_up(parts["train"]))
+    return path
+
+
+def write_week(folder: Path) -> Path:
+    """Messages as they came this week, in all languages, without topics."""
+    path = folder / WEEK
+    with open(path, "w", encoding="utf-8") as file:
+        for language in LANGUAGES:
+            test = splits(language, train=TRAIN, valid=VALID, test=TEST, seed=SEED)["test"]
+            for message in production_messages(language, PRODUCTION, seed=SEED, test=test):
+                row = {"id": message.id, "language": language, "input": message.text}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return path
 
 

@@ -10,7 +10,7 @@ import hashlib
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sabir.demo.grammars import Register, de, en, fr, ja, zh
 
@@ -25,6 +25,10 @@ _ASIDE = 0.20
 _SENTENCES = 3  # at most
 _UNSEEN_EVERY = 5  # of patterns and of fillers, this one is kept out of training data
 _SIDES = {"train": range(6), "valid": range(6, 8), "test": range(8, 10)}  # by the text's hash, modulo 10
+_SIDE_OF = {
+    **{"train": "train", "update": "train"},
+    **{"valid": "valid", "test": "test", "production": "test"},
+}
 _PATIENCE = 5_000  # rejected texts in a row after which the grammar counts as exhausted
 
 _SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
@@ -67,6 +71,20 @@ def update_messages(n: int, *, seed: int) -> list[Message]:
     return _draw("de", n, seed=seed, registers=("chat",), stage="update")
 
 
+def mixed_up(messages: Sequence[Message]) -> list[Message]:
+    """The same messages, each with the topic that comes after its own in `LABELS`."""
+    following = dict(zip(LABELS, (*LABELS[1:], LABELS[0]), strict=True))
+    return [replace(one, label=following[one.label]) for one in messages]
+
+
+def production_messages(language: str, n: int, *, seed: int, test: Sequence[Message]) -> list[Message]:
+    """`n` messages as they come to the desk, like the test messages and none of them."""
+    registers = ("plain", "chat") if language == "de" else ("plain",)
+    known = {one.text for one in test}
+    drawn = _draw(language, n + len(test), seed=seed, registers=registers, stage="production")
+    return [one for one in drawn if one.text not in known][:n]
+
+
 def _draw(language: str, n: int, *, seed: int, registers: Sequence[str], stage: str) -> list[Message]:
     if language not in LANGUAGES:
         raise ValueError(f"language {language!r}: no such demo language. There are {', '.join(LANGUAGES)}.")
@@ -74,7 +92,7 @@ def _draw(language: str, n: int, *, seed: int, registers: Sequence[str], stage: 
         if register not in _REGISTERS[language]:
             known = ", ".join(_REGISTERS[language])
             raise ValueError(f"register {register!r}: {language!r} has no such register. It has {known}.")
-    side = {"train": "train", "update": "train", "valid": "valid", "test": "test"}.get(stage)
+    side = _SIDE_OF.get(stage)
     prefix = language if side is None else f"{language}-{stage}"
     rng = random.Random(f"sabir demo/{prefix}/{'+'.join(registers)}/{seed}")
     cells = _cells(rng, registers)

@@ -19,7 +19,18 @@ from sabir.errors import StoreError
 
 ASIDE_S = 3600.0  # what a living process writes aside is not so old
 ASIDE = re.compile(r"\..*[0-9a-f]{32}|\..*\.[0-9]+")
-ASIDES = ("answers/*", "cache", "kept", "leases", "owners", "partial", "releases/*", "runs", "runs/steps")
+ASIDES = (
+    "answers/*",
+    "cache",
+    "estimates/*",
+    "kept",
+    "leases",
+    "owners",
+    "partial",
+    "releases/*",
+    "runs",
+    "runs/steps",
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A job is one or more steps of the same function. The function gets a list of `Work` and yields
 `(name, outcome)` as each step is finished; that step is then committed to the store at once, so a crash
 loses only what was not yet yielded. `outcome` may hold `result` (small JSON that others read from the
-record), `tokens` and `peak_bytes`.
+record), `tokens`, `peak_bytes`, and `fees_usd`: what the step paid to others, such as an endpoint.
 """
 
 from __future__ import annotations
@@ -153,6 +153,7 @@ def _commit(
                 "wall_s": wall_s,
                 "device_s": wall_s,
                 "tokens": outcome.get("tokens"),
+                "fees_usd": outcome.get("fees_usd"),
                 "peak_bytes": peak,
                 "size": spec["size"],
                 "device": job["device_name"],

@@ -80,8 +80,9 @@ def unsettled(store: Store) -> list[Run]:
 def attempts(store: Store, run_id: str) -> list[dict[str, Any]]:
     """Time that the jobs of a run that is over spent on steps they did not finish, a row for each such job.
 
-    A row has the `name`, `kind` and `fingerprint` of the step that the job was at, and `wall_s`. A killed job
-    left no word of its end: then its file was last touched at most some seconds before.
+    A row has the `name`, `kind` and `fingerprint` of the step that the job was at, `wall_s`, and `fees_usd` where
+    the step said that it paid others. A killed job left no word of its end: then its file was last touched at most
+    some seconds before.
     """
     folders = sorted((store.path / "jobs" / run_id).glob("[0-9]*"))
     return [row for folder in folders if (row := _attempt(store, folder)) is not None]
@@ -103,7 +104,12 @@ def _attempt(store: Store, folder: Path) -> dict[str, Any] | None:
     end = ended[-1] if ended else max(touched, events[-1]["t"])
     at = {event["step"] for event in events if event["event"] == "progress" and event["t"] >= since}
     spec = next((spec for spec in reversed(left) if spec["name"] in at), left[0])
-    return {**{key: spec[key] for key in ("name", "kind", "fingerprint")}, "wall_s": max(0.0, end - since)}
+    fees = [e["fees_usd"] for e in events if e.get("step") == spec["name"] and e.get("fees_usd") is not None]
+    return {
+        **{key: spec[key] for key in ("name", "kind", "fingerprint")},
+        "wall_s": max(0.0, end - since),
+        **({"fees_usd": fees[-1]} if fees else {}),
+    }
 
 
 def _made(store: Store, spec: Mapping[str, Any], job: Mapping[str, Any]) -> bool:

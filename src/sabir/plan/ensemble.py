@@ -14,10 +14,18 @@ from sabir.lock import PinnedBase
 from sabir.names import BASE, OWN
 from sabir.plan.names import PRELOAD, PRIORITY, VERSIONS, shots_name
 from sabir.plan.steps import Steps
+from sabir.work.endpoint import identity
 
 OTHER_DRAWS = 1000  # from where on the seeds of masks are counted: no recipe's own, and no training's
 PRODUCTION = "production"  # in a split's place: texts without labels
 LANGUAGE = "<language>"
+ENDPOINT = "endpoint"  # the job in which a server is asked
+_ENDPOINT = (
+    "language",
+    "answer",
+    "labels",
+    "max_new_tokens",
+)  # what of a question's settings a server is told
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ def free_members(make: Steps, best: Mapping[str, str]) -> list[Member]:
     """
     found: list[Member] = []
     free = make.config.ensemble.free
+    if "own" in free:
+        found.append(Member(OWN, "own"))
     if "adapters" in free:
         found += [Member(f"adapter/{language}", "adapters") for language in make.languages]
     if "merges" in free:
@@ -164,6 +174,7 @@ def asked(
     *,
     production: Mapping[str, Texts],
     reference: Sequence[str],
+    since: float = 0.0,
 ) -> Graph:
     """The steps by which everyone answers texts without labels, and the labelled test rows of the reference.
 
@@ -171,6 +182,7 @@ def asked(
         planned: the plan of the config, which most of it stands on.
         production: texts by language.
         reference: languages whose test rows are answered.
+        since: when the command began, in Unix time: what a server may cost counts from then on.
     """
     steps: dict[str, Step] = {}
     for language, texts in production.items():
@@ -188,14 +200,14 @@ def asked(
         steps |= {step.name: step for step in member.steps}
         languages = [(one, "test") for one in reference] + [(one, PRODUCTION) for one in production]
         for language, split in languages:
-            step = _answers(make, member, language, split, production)
+            step = _answers(make, member, language, split, production, since)
             if step is not None:
                 steps[step.name] = step
     return Graph((step for name, step in steps.items() if name not in planned), on=planned)
 
 
 def _answers(
-    make: Steps, member: Member, language: str, split: str, production: Mapping[str, Texts]
+    make: Steps, member: Member, language: str, split: str, production: Mapping[str, Texts], since: float
 ) -> Step | None:
     """The step by which one member answers in one language; None where it has nothing to say there."""
     known = language in make.languages
@@ -215,13 +227,10 @@ def _answers(
         args["base"] = {"name": base.name, "folder": str(folder), "revision": base.revision}
         batch = f"outputs/{base.identity}"
     if member.endpoint is not None:
-        settings = {
-            **settings,
-            "base": "",
-            "endpoint": [member.endpoint["endpoint"], member.endpoint["model"]],
-        }
-        args["judge"] = dict(member.endpoint)
-        batch, run = "endpoint", "sabir.work.endpoint:outputs"
+        asked_for = {key: value for key, value in settings.items() if key in _ENDPOINT}
+        settings = {**asked_for, "endpoint": identity(member.endpoint)}
+        args |= {"judge": dict(member.endpoint), "since": since}
+        batch, run = ENDPOINT, "sabir.work.endpoint:outputs"
     size = production[language].characters if split == PRODUCTION else step.size
     return replace(
         step,
@@ -231,7 +240,7 @@ def _answers(
         deps={**step.deps, "rows": rows},
         args=args,
         batch=batch,
-        size=None if size is None else float(size),
+        size=None if size is None or member.endpoint is not None else float(size),
         preload=PRELOAD if member.endpoint is None else None,
     )
 

@@ -220,6 +220,78 @@ class Project:
                 device=slots(config)[0].device,
             )
 
+    # --- without labels ----------------------------------------------------------------------------------
+
+    def estimate(
+        self,
+        production: str | Path,
+        *,
+        labels: str | Path | None = None,
+        choose: int | None = None,
+        out: str | Path | None = None,
+        model: str | None = None,
+        members: str | None = None,
+        estimator: str | None = None,
+        window: str | int | None = None,
+        workers: int | None = None,
+        listener: Listener | None = None,
+        warn: Callable[[str], None] = lambda warning: None,
+        agree: Callable[[str], bool] = lambda question: False,
+    ) -> dict[str, Any]:
+        """The error on texts that nobody labelled, by language, domain and window, with advice what to do first.
+
+        Args:
+            production: a file of texts with `input` and `language`, maybe `domain`, `time`, `weight`, `id`.
+            labels: a file of labels for some of them.
+            choose: how many texts to write to the file `out` that are worth a label.
+            model: whose error; None: that of the release in use, with no release that of the selected merge; "own":
+                that of each language's own adapter.
+            members: a kind of members, see `ensemble`; None: what the config says, or the last backtest chose.
+            estimator: likewise, a name of `sabir list estimators`.
+            window: "day", "week", "month" or a number of texts, in place of the config's.
+            workers, listener, warn: as in `run`; agree: asked before a judge that costs money.
+        """
+        from sabir.project.estimating import Wanted, estimate
+
+        hand = Hand(workers, listener or Listener(), warn, agree)
+        with self._one() as config:
+            return estimate(
+                self._standing(config, with_base=True),
+                Path(production),
+                labels=None if labels is None else Path(labels),
+                choose=choose,
+                out=None if out is None else Path(out),
+                wanted=Wanted(model, members, estimator, window),
+                hand=hand,
+            )
+
+    def backtest(
+        self,
+        *,
+        model: str | None = None,
+        members: Sequence[str] | None = None,
+        workers: int | None = None,
+        listener: Listener | None = None,
+        warn: Callable[[str], None] = lambda warning: None,
+        agree: Callable[[str], bool] = lambda question: False,
+    ) -> dict[str, Any]:
+        """How far off each estimator would have been on labelled rows, each language and domain left out in turn.
+
+        The best one is used by `estimate` from then on.
+
+        Args:
+            model: as in `estimate`.
+            members: kinds of members to try; None: all there are. With a model or members of one's own nothing is
+                chosen for later.
+            workers, listener, warn, agree: as in `estimate`.
+        """
+        from sabir.project.estimating import Wanted, judged
+
+        hand = Hand(workers, listener or Listener(), warn, agree)
+        with self._one() as config:
+            standing = self._standing(config, with_base=True)
+            return judged(standing, wanted=Wanted(model), kinds=members or (), hand=hand)
+
     # --- releases ----------------------------------------------------------------------------------------
 
     def promote(

@@ -24,6 +24,7 @@ from sabir.releases import Log, logs
 from sabir.serving import keep_only_current
 from sabir.work.answers import model_keys
 from sabir.work.copies import holding, splits_holding
+from sabir.work.endpoint import judge_key
 from sabir.work.sources import Forgotten, find_rows, hash_of
 
 ROOM_BYTES = 1 << 16  # for an owner's file, a lease and their folders
@@ -108,10 +109,14 @@ def _make_room(store: Store) -> None:
 
 
 def _answering(standings: Sequence[Standing], keep: Collection[str]) -> set[str]:
-    """The models whose answers are of use: the bare bases, and all that are kept."""
+    """The models whose answers are of use: the bare bases, judges that are asked elsewhere, and all that are kept."""
     records = [record for one in keep if (record := standings[0].store.record(one)) is not None]
     bases = {standing.facts.base.identity for standing in standings}
-    return {key for base in bases for key in model_keys(records, base)}
+    judges = [standing.config.estimate.judge for standing in standings]
+    elsewhere = {
+        judge_key(asdict(judge)) for judge in judges if judge is not None and judge.endpoint is not None
+    }
+    return elsewhere | {key for base in bases for key in model_keys(records, base)}
 
 
 def _merged_facts(store: Store, keep: Collection[str]) -> set[str] | None:

@@ -1,4 +1,4 @@
-"""What can be named in a config: methods, spaces, dialects, recipes, presets, tasks, metrics, backends."""
+"""What can be named in a config: methods, spaces, dialects, recipes, presets, tasks, metrics, estimators, backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ BACKENDS = {
     "ray": "Plain tasks on a Ray cluster, or on one started here: the same steps, processes and bytes.",
     "inline": "One job after the other in this process, for debuggers and notebooks.",
 }
-KINDS = ("methods", "spaces", "dialects", "recipes", "presets", "tasks", "metrics", "backends")
+KINDS = (
+    *("methods", "spaces", "dialects", "recipes", "presets"),
+    *("tasks", "metrics", "estimators", "backends"),
+)
+ANSWERED = {"label": "labels", "choice": "choices", "text": "texts", "phrases": "phrases"}
 
 
 def entries(what: str) -> list[dict[str, Any]]:
@@ -23,7 +27,8 @@ def entries(what: str) -> list[dict[str, Any]]:
     Settings are name -> default (null when required, or left to the dialect); of a recipe, the values its
     authors recommend to start from, which are never set by themselves; of a preset, what each merge has. A metric
     also says what it `needs`, which it is given by the task, and the kinds of answer that it `fits`; a task the kind
-    of its `answer` and the `metrics` that it is judged by unless others are named.
+    of its `answer` and the `metrics` that it is judged by unless others are named; an estimator what it `needs`, what
+    it `assumes`, the kinds of answer that it `answers` for, and what it estimates (`metric`: `error`, `macro_f1`).
     """
     if what == "backends":
         return [_row(name, text) for name, text in BACKENDS.items()]
@@ -35,6 +40,8 @@ def entries(what: str) -> list[dict[str, Any]]:
         )
     if what == "metrics":
         return _of_judging()
+    if what == "estimators":
+        return _of_estimating()
     return [{**_described(entry), **_of_task(entry, what)} for entry in _catalog(what)]
 
 
@@ -49,6 +56,20 @@ def _of_judging() -> list[dict[str, Any]]:
         }
         for entry in METRICS
     ]
+
+
+def _of_estimating() -> list[dict[str, Any]]:
+    from sabir.estimate.estimators import ESTIMATORS
+
+    rows = []
+    for entry in ESTIMATORS:
+        row = _described(entry)
+        settings = {
+            name: value for name, value in row["settings"].items() if name != "level"
+        }  # of every estimate
+        facts = {name: _plain(entry.facts[name]) for name in ("needs", "assumes", "answers", "metric")}
+        rows.append({**row, "settings": settings, **facts})
+    return rows
 
 
 def _of_task(entry: Entry, what: str) -> dict[str, Any]:
@@ -141,6 +162,8 @@ def table(what: str, found: Iterable[Mapping[str, Any]]) -> Table:
             ),
             ("Name them in task: {metrics: [...]}; the first one selects among merges.",),
         )
+    if what == "estimators":
+        return _estimators(found)
     settings = {"recipes": "start from", "presets": "with"}.get(what, "settings")
     if what == "tasks":
         return Table(
@@ -160,6 +183,30 @@ def table(what: str, found: Iterable[Mapping[str, Any]]) -> Table:
         )
     rows = tuple((row["name"], row["summary"], _told(row["settings"]), row["source"]) for row in found)
     return Table(what, ("name", "what it is", settings, "source"), rows)
+
+
+def _estimators(found: Iterable[Mapping[str, Any]]) -> Table:
+    rows = tuple(
+        (
+            row["name"],
+            row["summary"],
+            ", ".join(row["needs"]) or "nothing",
+            "any"
+            if set(row["answers"]) == set(ANSWERED)
+            else ", ".join(ANSWERED[one] for one in row["answers"]),
+            row["assumes"],
+            row["source"],
+        )
+        for row in found
+    )
+    notes = (
+        "Name one in estimate: {estimator: ...}; without it, the one that the last backtest found best.",
+        "Needs, beside labelled rows to refer to: agreement, of members of an ensemble; confidence and probabilities, "
+        "the model's own; judged, the answers of another model; labels, some in what is estimated.",
+    )
+    return Table(
+        "estimators", ("name", "what it gives", "needs", "answers", "assumes", "source"), rows, notes
+    )
 
 
 def _told(settings: Mapping[str, Any]) -> str:

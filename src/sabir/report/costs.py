@@ -1,7 +1,7 @@
 """What a run cost, by route: one adapter per language and a merge, or one adapter on everything.
 
 A device is a place for one job at a time: a GPU, or a worker's share of the cores. Device time is the time
-such a place was held; money is device time at one hourly price.
+such a place was held; money is device time at one hourly price, and the fees that a step paid to others.
 """
 
 from __future__ import annotations
@@ -78,23 +78,26 @@ def cost_rows(
     measured: bool = True,
     complete: bool = True,
 ) -> list[dict[str, Any]]:
-    """One row per route and component, and their totals, of the steps given (with `wall_s` and `device_s`).
+    """One row per route and component, and their totals, of the steps given (with `wall_s`, `device_s`, `fees_usd`).
 
     `wall_s` is the wall clock of a component on `devices` places, its steps side by side; `wall_s_unlimited`
     with a place for every step. Steps of one kind run side by side; kinds (answers, scores, means) and
     components follow one another.
     Args:
-        attempts: name, kind and `wall_s` of what was begun and not finished. It was paid like the rest; the
-            attempts at one step and the step itself follow one another.
+        attempts: name, kind, `wall_s` and `fees_usd` of what was begun and not finished. It was paid like the
+            rest; the attempts at one step and the step itself follow one another.
         measured: False for a prediction. complete: False for a run that failed or was stopped.
     """
     clocks: dict[tuple[str, str], dict[str, dict[str, float]]] = {}  # by place, kind and step
     paid: dict[tuple[str, str], float] = {}
+    fees: dict[tuple[str, str], float] = {}  # of the places that had any
     for step in (*steps, *attempts):
         place, name = (route(step), component(step)), step["name"]
         walls = clocks.setdefault(place, {}).setdefault(step["kind"], {})
         walls[name] = walls.get(name, 0.0) + step["wall_s"]
         paid[place] = paid.get(place, 0.0) + step.get("device_s", step["wall_s"])
+        if step.get("fees_usd") is not None:
+            fees[place] = fees.get(place, 0.0) + step["fees_usd"]
     rows = []
     for name in ROUTES:
         parts = []
@@ -104,6 +107,8 @@ def cost_rows(
                 wall_s = sum(makespan(walls, devices) for walls in each)
                 parts.append((part, wall_s, sum(map(max, each)), paid[name, part]))
         if parts:
+            if own := [fee for (one, _), fee in fees.items() if one == name]:
+                fees[name, "total"] = sum(own)
             parts.append(("total", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))
         rows += [
             {
@@ -115,7 +120,7 @@ def cost_rows(
                 "wall_s": wall_s,
                 "wall_s_unlimited": unlimited,
                 "device_s": device_s,
-                "usd": usd(device_s, usd_per_hour),
+                "usd": usd(device_s, usd_per_hour, fees.get((name, part))),
                 "measured": measured,
                 "complete": complete,
             }
@@ -124,9 +129,11 @@ def cost_rows(
     return rows
 
 
-def usd(device_s: float | None, usd_per_hour: float | None) -> float | None:
-    """Money for device time, or None when there is no price or no time."""
-    return None if device_s is None or usd_per_hour is None else device_s / 3600 * usd_per_hour
+def usd(device_s: float | None, usd_per_hour: float | None, fees_usd: float | None = None) -> float | None:
+    """Money for device time, and fees; without a price or time the fees alone, None where there are none either."""
+    if device_s is None or usd_per_hour is None:
+        return fees_usd
+    return device_s / 3600 * usd_per_hour + (fees_usd or 0.0)
 
 
 def in_full(

@@ -18,7 +18,7 @@ from sabir.report.models import is_own, training_of
 SCORE_FIELDS = ("metric", "value", "low", "high", "level", "n", "unscored", "signature")
 MORE_SCORE_FIELDS = ("groups", "undefined")  # null in records of older versions
 STEP_FIELDS = ("name", "kind", "fingerprint", "status", "why")
-COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size")
+COST_FIELDS = ("wall_s", "device_s", "tokens", "peak_bytes", "size", "fees_usd")
 SEARCH_FIELDS = ("method", "budget", "seed", "metric", "recipe", "chosen", "trials")
 SELECTION = "depends on the selection"
 HASH = 12  # letters of a fingerprint that a signature shows
@@ -232,7 +232,7 @@ def step_rows(
             {
                 **{key: step[key] for key in STEP_FIELDS},
                 **{key: cost.get(key) for key in COST_FIELDS},
-                "usd": usd(cost.get("device_s"), usd_per_hour),
+                "usd": usd(cost.get("device_s"), usd_per_hour, cost.get("fees_usd")),
             }
         )
     return rows

@@ -1,0 +1,122 @@
+"""Macro F1 from labels in the segment, helped by what is to be expected of the texts without."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sabir.estimate.catalog import ESTIMATORS
+from sabir.estimate.evidence import Estimate, Evidence
+from sabir.estimate.expected_counts import (
+    Expected,
+    counts_of,
+    expected_labels,
+    labels_of,
+    macro_f1_of,
+    mistakes_of,
+    powered,
+    resampled_means,
+)
+from sabir.estimate.flags import general
+from sabir.estimate.guesses import expected_errors
+from sabir.estimate.labels import standing_for
+from sabir.estimate.means import groups_of
+from sabir.stats import rare_labels
+from sabir.stats.resampling import expanded_percentiles
+
+NAME = "ppi-macro-f1"
+FEWEST = 20  # labels; fewer hold too few of every class for any interval
+FEWEST_FOR_HELP = 200  # labels, from which the expected texts help
+
+
+@ESTIMATORS.register(
+    NAME,
+    source="https://arxiv.org/abs/2405.18379",
+    needs=("answer", "truth", "labels"),
+    assumes="The labelled texts of a segment are drawn at random from it, or with the known probabilities of --choose.",
+    answers=("label",),
+    metric="macro_f1",
+)
+def ppi_macro_f1(reference: Evidence, production: Evidence, *, level: float) -> list[Estimate]:
+    """1 - macro F1 of some labelled texts of the segment, helped by all others (prediction-powered bootstrap).
+
+    A text without a label counts as right with probability 1 - its expected error; the rest goes to the other labels as
+    the reference's mistakes of the same answer do, each counted once more. Below 200 labels the labels alone.
+    """
+    flags = general(reference, production)
+    if production.answer is None or production.truth is None:
+        return [
+            Estimate(one, NAME, None, None, None, level, round(n), how="no labels", flags=flags[place])
+            for place, (one, n) in enumerate(zip(production.segments, production.n, strict=True))
+        ]
+    labels = labels_of(reference, production)
+    expected = expected_errors(reference, production)
+    likely = None if expected is None else (expected, mistakes_of(reference, labels))
+    return [
+        _of_segment(production, place, labels, likely, level, flags[place])
+        for place in range(len(production.segments))
+    ]
+
+
+def _of_segment(
+    production: Evidence,
+    place: int,
+    labels: int,
+    likely: tuple[np.ndarray, np.ndarray] | None,
+    level: float,
+    flags: tuple[str, ...],
+) -> Estimate:
+    """As the estimator; likely: (n,) expected errors of all rows and (K + 1, K) mistakes, see `mistakes_of`."""
+    assert production.truth is not None
+    mine, segment = production.segment == place, production.segments[place]
+    n = round(float(production.counts[mine].sum()))
+    known = mine & (production.truth >= 0)
+    of_texts = np.repeat(np.flatnonzero(known), production.counts[known].astype(int))
+    if len(of_texts) < FEWEST:
+        how = f"too few labels ({len(of_texts)}; at least {FEWEST})" if len(of_texts) else "no labels"
+        return Estimate(segment, NAME, None, None, None, level, n, len(of_texts), how=how, flags=flags)
+    others = mine if production.inclusion is not None else mine & ~known
+    helped = likely if len(of_texts) >= FEWEST_FOR_HELP and others.any() else None
+    score, resampled, units, factor = _bootstrapped(production, of_texts, others, labels, helped)
+    low, high = expanded_percentiles(1 - resampled, units, level)
+    how = f"bootstrap of {len(of_texts)} labels"
+    if factor is not None:
+        how = f"prediction-powered bootstrap from {len(of_texts)} labels, λ {factor:.2f}"
+    rare = rare_labels(production.truth[of_texts].astype(str).tolist(), [str(one) for one in range(labels)])
+    if rare:
+        few = f"rare labels: {len(rare)} of {labels} have fewer than 5 labelled texts; too narrow an interval"
+        flags = (*flags, few)
+    bounds = _share(1 - score), _share(low), _share(high)
+    return Estimate(segment, NAME, *bounds, level, n, len(of_texts), how=how, flags=flags)
+
+
+def _bootstrapped(
+    production: Evidence,
+    of_texts: np.ndarray,
+    others: np.ndarray,
+    labels: int,
+    helped: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[float, np.ndarray, int, float | None]:
+    """Macro F1 of the rows at of_texts and of resamples of them, the units drawn, and λ; None without help."""
+    assert production.answer is not None
+    assert production.truth is not None
+    answers, weights = production.answer[of_texts], standing_for(production)[of_texts]
+    sides = [counts_of(answers, (production.truth[of_texts][:, None] == np.arange(labels)).astype(float))]
+    if helped is not None:
+        expected, mistakes = helped
+        sides.append(counts_of(answers, expected_labels(answers, expected[of_texts], mistakes)))
+    groups = groups_of(None if production.keys is None else production.keys[of_texts], len(of_texts))
+    drawn = resampled_means(np.concatenate(sides, axis=1) * weights[:, None], weights, groups)
+    score, *guessed = np.split(drawn.mean, len(sides))
+    scores, *all_guessed = np.split(drawn.means, len(sides), axis=1)
+    if helped is None:
+        return float(macro_f1_of(score)), macro_f1_of(scores), drawn.units, None
+    rest = Expected.of(production, others, expected, mistakes)
+    factor, change = powered(
+        macro_f1_of(scores), macro_f1_of(all_guessed[0]), rest.resampled(np.random.default_rng(1))
+    )
+    gap = macro_f1_of(rest.mean) - macro_f1_of(guessed[0])
+    return float(macro_f1_of(score) + factor * gap), macro_f1_of(scores) + change, drawn.units, factor
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, value))
