@@ -96,9 +96,11 @@ def _evidence(config: Path, given: argparse.Namespace) -> Iterator[tuple[str, Re
     free = [one for one in free_members(make, best) if one.name != given.merged]
 
     def replicates(models: Sequence[Member], members: Sequence[Member]) -> Replicates:
-        everyone = dict.fromkeys([*models, *members])
+        everyone = {one.name: one for one in [*models, *members]}
         for model in models:
-            others = [replace(one, kind=one.kind or "seeds") for one in everyone if one.name != model.name]
+            others = [
+                replace(one, kind=one.kind or "seeds") for name, one in everyone.items() if name != model.name
+            ]
             asking = Asking(standing, state, model, tuple(others), {}, judge, ())
             graph = answered(asking, {}, hand=Hand(given.workers, Listener()))
             kinds = asking.kinds
@@ -115,6 +117,15 @@ def _evidence(config: Path, given: argparse.Namespace) -> Iterator[tuple[str, Re
         yield "merged", replicates([Member(given.merged)], free)
     yield "zero-shot", replicates([Member(BASE)], shots)
     yield "few-shot", replicates(shots, [Member(BASE, "prompts")])
+
+
+def evidence_of_config(config: Path, setting: str) -> Iterator[Evidence]:
+    """The evidence of one setting of a data set, of all members together: one for each training."""
+    given = argparse.Namespace(judge=None, merged=None, workers=2)
+    for name, replicates in _evidence(config, given):
+        if name == setting:
+            for found, _ in replicates:
+                yield next(iter(found.values()))
 
 
 def _sweep(found: Mapping[str, Evidence], chance: Any, data: str, training: int) -> list[dict[str, Any]]:

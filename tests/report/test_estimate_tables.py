@@ -49,7 +49,15 @@ def document(*found, **more):
 
 
 def test_the_document_holds_what_the_contract_says():
-    known = {Segment("ja"): {"raw": 0.3, "disagreement_reference": 0.1, "drift_p": 0.001, "weight": 500.0}}
+    known = {
+        Segment("ja"): {
+            "raw": 0.3,
+            "disagreement_reference": 0.1,
+            "drift_p": 0.001,
+            "rise": 0.1,
+            "weight": 500.0,
+        }
+    }
     found = document(estimate("ja", 0.375, half=0.125, flags=(DOUBT,)), facts=known, warnings=["many texts"])
     assert json.loads(json.dumps(found)) == found
     [row] = found["estimates"]

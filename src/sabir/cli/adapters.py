@@ -142,7 +142,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="methods, spaces, dialects, recipes, presets, tasks, metrics or backends"
+            metavar="WHAT",
+            help="methods, spaces, dialects, recipes, presets, tasks, metrics, estimators or backends",
         ),
     ],
     as_json: AsJson = False,

@@ -138,7 +138,11 @@ def show_scene(title: str, text: str, document: Mapping[str, Any] | None) -> Non
             console.print(Rule(title, align="left", style="bold cyan"))
         console.print(text)
     say(captured.get().rstrip("\n"))
-    if document is not None:
+    if document is not None and "estimates" in document:
+        from sabir.report.estimates import estimates
+
+        print_table(estimates(document))
+    elif document is not None:
         print_results(document)
 
 

@@ -143,14 +143,61 @@ def play(folder: Path, *, show: Show, listener: Listener, workers: int | None = 
         None,
     )
     show("Act 4: what it cost", _bill(second), None)
+    _caught(folder, config, show=show, listener=listener, workers=workers)
     show(
         "",
         f"All of it took {duration(time.perf_counter() - clock)}. Go on:\n"
         f"  sabir show {config} --scores\n"
         f"  sabir releases {config}\n"
         f'  sabir predict {config} "My parcel has not arrived yet."\n'
+        f"  sabir estimate {config} {folder / WEEK}\n"
         f"  change something in {config}, then sabir plan {config}",
         None,
+    )
+
+
+def _caught(folder: Path, config: Path, *, show: Show, listener: Listener, workers: int | None) -> None:
+    """Act 5: a Japanese file that was spoilt on the way is noticed before anyone labels a text, and undone."""
+    path = mix_up_japanese(folder)
+    week = write_week(folder)
+    show(
+        "Act 5: something is wrong, and nobody has labels",
+        f"The Japanese training file comes again ({path}); an export slipped by one, and every topic is wrong.\n"
+        f"Nobody has noticed. Only Japanese trains again. Then the new merge is held against this week's {PRODUCTION} "
+        f"messages a language,\nwithout labels ({week}): how often does it disagree with the adapters that were "
+        "right until now?",
+        None,
+    )
+    third = Project(config).run(workers=workers, listener=listener)
+    estimated = Project(config).estimate(week, model=third["selected"], workers=workers, listener=listener)
+    show("", "", estimated)
+    show("", _what_stands_out(estimated), None)
+    show("", f"The gate, with labelled test messages, says the same.\n{_promoted(config)}", None)
+    undone = Project(config).rollback(language="ja", workers=workers, listener=listener)
+    reasons = "; ".join(undone["reasons"]) or f"release {undone['release']} stays in use"
+    show(
+        "",
+        f"sabir rollback {config} --language ja: Japanese goes back to the adapter of the release in use, and is held\n"
+        f"there until its rows change again. Trained for that: {', '.join(undone['trained']) or 'nothing'}. {reasons}.",
+        None,
+    )
+
+
+def _what_stands_out(document: Mapping[str, Any]) -> str:
+    """Which languages are said to be worse than the model in use, in a sentence."""
+    worse = {
+        row["language"]: row
+        for row in document["estimates"]
+        if any(f.startswith("worse") for f in row["flags"])
+    }
+    if not worse:
+        return "Nothing stands out: the merge is not seen to be worse than the model in use in any language."
+    most = max(worse.values(), key=lambda row: row["rise"])
+    others = [language for language in worse if language != most["language"]]
+    also = f" (less so: {', '.join(others)})" if others else ""
+    return (
+        f"Without a single label: {most['language']} stands out{also}. Its expected error is {most['rise']:.2f} above "
+        "that of the model in use, on the same messages."
     )
 
 

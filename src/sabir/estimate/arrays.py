@@ -42,8 +42,8 @@ def disagreement(
     - `truth`: the gold answers; or `error`, numbers in [0, 1], where they are known already. None or NaN where a text
       is not labelled. The reference needs one of the two; in production only estimators that live on a few labels
       look at them.
-    - `weight`: the traffic that a text stands for. `keys`: texts of one key are translations or parts of one source.
-      `count`: how many texts a row stands for.
+    - `weight`: the traffic that a text stands for. `count`: how many texts a row stands for. `keys`: texts of one key
+      are translations or parts of one source; None: of none.
 
     Args:
         level: of the intervals. There is one from four labelled segments on, each a language, domain and window.
@@ -185,7 +185,7 @@ def _read(where: str, given: Mapping[str, Any]) -> _Table:
         _members(where, given["members"], rows),
         column("truth"),
         _numbers(where, "error", column("error"), most=1.0, missing=True),
-        None if keys is None else np.array([str(one) for one in keys]),
+        None if keys is None else np.array([None if absent(one) else str(one) for one in keys], dtype=object),
         _numbers(where, "weight", column("weight")),
         _numbers(where, "count", column("count"), least=1.0),
     )

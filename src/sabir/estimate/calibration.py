@@ -19,7 +19,7 @@ from sabir.estimate.evidence import Evidence
 ENOUGH = 500  # labelled texts, from which a curve of any shape is fitted
 _STEEP = 10.0  # the slope's prior spread: log-odds from no to full disagreement; without it separable rows have no fit
 _ROUNDS = 100  # of Newton, and of the variance among languages in turn
-_STILL = 1e-5  # log-odds; less moves no error in its fifth digit
+_STILL = 1e-4  # log-odds; less moves no error in its fourth digit
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ def curve(reference: Evidence) -> Curve:
     """The curve of the labelled rows of the reference that have a disagreement; an empty one where there are none.
 
     Source: isotonic regression as in Zadrozny and Elkan (2002), https://doi.org/10.1145/775047.775151; offsets by
-        the approximate EM of a logistic model with a random intercept, Stiratelli, Laird and Ware (1984),
-        https://doi.org/10.2307/2531147
+        the evidence for a variance among languages, MacKay (1992), https://doi.org/10.1162/neco.1992.4.3.415
     """
     nothing = Curve(np.zeros(0), np.zeros(0), {})
     if reference.agreement is None:
@@ -173,7 +172,8 @@ class _Offsets:
         known = cells.total(share * (1 - share)) / graded + 1 / self.variance
         step = (cells.total(cells.error - share) / graded - self.of_language / self.variance) / known
         offsets = self.of_language + np.clip(step, -1.0, 1.0)
-        return _Offsets(offsets, max(1e-4, float(np.mean(offsets**2 + 1 / known))))
+        told_apart = cells.languages - (1 / known).sum() / self.variance
+        return _Offsets(offsets, float(np.clip((offsets**2).sum() / told_apart, 1e-4, 4.0)))
 
     def stands_as(self, before: _Offsets) -> bool:
         moved = np.append(self.of_language - before.of_language, self.variance - before.variance)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from sabir.estimate.agreement import disagreement
 from sabir.estimate.calibration import Curve
 from sabir.estimate.evidence import Evidence
 from sabir.estimate.means import mean_of
@@ -23,21 +25,35 @@ def worse(before: Evidence, now: Evidence, curve: Curve) -> list[float | None]:
         curve: of the model in use: by it both are read, so that what labels would say of the new one plays no part.
     Raises ValueError for evidence of other texts.
     """
+    return holm([_risen(now, risen(before, now, curve), place) for place in range(len(now.segments))])
+
+
+def risen(before: Evidence, now: Evidence, curve: Curve) -> np.ndarray:
+    """(n,) by how much the expected error of each text is larger; NaN where not both are known. As in `worse`.
+
+    Where the curve does not tell one disagreement from another (the model in use is nearly always right), it is the
+    disagreement itself that is read: where members that are right disagree with the new model, it is wrong.
+    """
     if before.segments != now.segments or not np.array_equal(before.segment, now.segment):
         raise ValueError("before and now are of other texts; expected the same, in the same order")
+    read: Callable[[Evidence], np.ndarray] = curve.rows if len(np.unique(curve.log_odds)) > 1 else _raw
+    return read(now) - read(before)
+
+
+def _risen(now: Evidence, rise: np.ndarray, place: int) -> float | None:
     from scipy.special import stdtr
 
-    rise = curve.rows(now) - curve.rows(before)
-    found: list[float | None] = []
-    for place in range(len(now.segments)):
-        mine = (now.segment == place) & ~np.isnan(rise)
-        if mine.sum() < 2:
-            found.append(None)
-            continue
-        keys = None if now.keys is None else now.keys[mine]
-        mean = mean_of(rise[mine], weights=now.weights[mine], keys=keys)
-        if mean.variance == 0 or mean.units <= 1:
-            found.append(1.0 if mean.value <= 0 or mean.units <= 1 else 0.0)
-        else:
-            found.append(float(stdtr(mean.units - 1, -mean.value / math.sqrt(mean.variance))))
-    return holm(found)
+    mine = (now.segment == place) & ~np.isnan(rise)
+    if mine.sum() < 2:
+        return None
+    keys = None if now.keys is None else now.keys[mine]
+    mean = mean_of(rise[mine], weights=now.weights[mine], keys=keys)
+    if mean.variance == 0 or mean.units <= 1:
+        return 1.0 if mean.value <= 0 or mean.units <= 1 else 0.0
+    return float(stdtr(mean.units - 1, -mean.value / math.sqrt(mean.variance)))
+
+
+def _raw(evidence: Evidence) -> np.ndarray:
+    if evidence.agreement is None:
+        return np.full(len(evidence), np.nan)
+    return disagreement(evidence.agreement)

@@ -170,6 +170,31 @@ def segmented(names: Sequence[Segment]) -> tuple[tuple[Segment, ...], np.ndarray
     return segments, np.array([places[name] for name in names], dtype=int)
 
 
+def joined(first: Evidence, second: Evidence) -> Evidence:
+    """Both as one, of the same members in the same order; segments of one name become one.
+
+    What only one of them knows is unknown, but for labels, counts and weights: rows without them have none, or 1.
+    Raises ValueError for evidence of other members.
+    """
+    names = [one.segments[place] for one in (first, second) for place in one.segment.tolist()]
+    segments, places = segmented(names)
+    arrays: dict[str, Any] = {}
+    for name in _ARRAYS:
+        values = [getattr(one, name) for one in (first, second)]
+        known = [value for value in values if value is not None]
+        if name == "segment" or not known or (len(known) == 1 and name not in _UNTOLD):
+            continue
+        if len({value.shape[1:] for value in known}) > 1:
+            shapes = " and ".join(str(value.shape[1]) for value in known)
+            raise ValueError(f"{name} has {shapes} columns; expected the same members")
+        told = [
+            np.full((len(one), *known[0].shape[1:]), _UNTOLD[name]) if value is None else value
+            for one, value in zip((first, second), values, strict=True)
+        ]
+        arrays[name] = np.concatenate(told)
+    return Evidence(segments, places, **arrays)
+
+
 def _rows(value: Any, rows: np.ndarray) -> Any:
     return None if value is None else value[rows]
 
@@ -185,3 +210,4 @@ _SHARES = (
     "error",
     "inclusion",
 )
+_UNTOLD = {"error": np.nan, "member_error": np.nan, "truth": -1, "count": 1, "weight": 1.0, "inclusion": 1.0}

@@ -211,7 +211,7 @@ def _answers(
 ) -> Step | None:
     """The step by which one member answers in one language; None where it has nothing to say there."""
     known = language in make.languages
-    if member.own and (not known or (member.name != OWN and make.is_one(language))):
+    if member.own and not (known and _has_own(member, language)):
         return None
     shots = member.name.startswith(f"{BASE}[")
     if shots and (not known or language not in make.with_rows):
@@ -243,6 +243,12 @@ def _answers(
         size=None if size is None or member.endpoint is not None else float(size),
         preload=PRELOAD if member.endpoint is None else None,
     )
+
+
+def _has_own(member: Member, language: str) -> bool:
+    """Whether a member with an adapter for each language has one of this: an adapter that was brought, or is held, is
+    the same in all trainings, and one of few epochs has few checkpoints."""
+    return not member.steps or member.on(language) in {step.name for step in member.steps}
 
 
 def answers_name(member: Member, language: str, split: str) -> str:

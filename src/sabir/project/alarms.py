@@ -10,7 +10,7 @@ import numpy as np
 
 from sabir.estimate.agreement import disagreement, disagreements
 from sabir.estimate.calibration import curve
-from sabir.estimate.change import worse
+from sabir.estimate.change import risen, worse
 from sabir.estimate.estimators import ESTIMATORS
 from sabir.estimate.evidence import Estimate, Evidence, Segment
 from sabir.estimate.sequence import Stream, alarms, drift
@@ -44,13 +44,14 @@ def watched(
 
     Expected errors by the calibrated curve are bet against the budget and as much more as the curve may be too high in
     a language it was not fitted on. Half of the false alarms are borne for that, half for the bets. A segment with
-    labels enough is alarming by these alone: its whole interval is over.
+    labels enough is alarming by these alone: if its whole interval is over.
 
     Args:
         budgets: by language.
         earlier: streams that were kept. Of texts parted by time, windows that were bet on before are left out.
         labelled: estimates that stand on labels.
     """
+    known_by_labels = {one.segment for one in labelled}
     by_labels = {
         one.segment for one in labelled if one.low is not None and one.low > budgets[one.segment.language]
     }
@@ -86,7 +87,8 @@ def watched(
             "window": one.segment.window,
             **asdict(one.stream),
         }
-    return Watched(frozenset(by_labels | {one.segment for one in found if one.raised}), tuple(rows.values()))
+    raised = {one.segment for one in found if one.raised} - known_by_labels
+    return Watched(frozenset(by_labels | raised), tuple(rows.values()))
 
 
 def _is_new(segment: Segment, kept: Mapping[Segment, Mapping[str, Any]]) -> bool:
@@ -131,21 +133,25 @@ def drifted(
         return {}
     raw = disagreements(asked)
     usual = _nearest(reference, asked.segments)
-    rise: Sequence[float | None]
+    rise: dict[Segment, float] = {}
     if before is None:
         p = drift(reference, asked, disagreement(reference.agreement), disagreement(asked.agreement))
-        rise = [None] * len(p)
+        chance = dict(zip(asked.segments, p, strict=True))
     else:
-        read = curve(before.reference)
-        p = worse(before.asked, before.other, read)
-        found = before.other.mean(read.rows(before.other)) - before.asked.mean(read.rows(before.asked))
-        rise = [None if np.isnan(one) else float(one) for one in found]
+        fitted = curve(before.reference)
+        by = before.other.mean(risen(before.asked, before.other, fitted))
+        chance = dict(zip(before.other.segments, worse(before.asked, before.other, fitted), strict=True))
+        rise = {
+            one: value
+            for one, value in zip(before.other.segments, by.tolist(), strict=True)
+            if not np.isnan(value)
+        }
     return {
         segment: {
             "raw": None if np.isnan(raw[place]) else float(raw[place]),
             "disagreement_reference": usual[place],
-            "drift_p": p[place],
-            "rise": rise[place],
+            "drift_p": chance.get(segment),
+            "rise": rise.get(segment),
         }
         for place, segment in enumerate(asked.segments)
     }

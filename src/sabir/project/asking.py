@@ -18,7 +18,7 @@ from sabir.engine.steps import Graph, Step
 from sabir.errors import InputError
 from sabir.estimate.evidence import Evidence
 from sabir.facts import model_beside
-from sabir.names import COMBINED, OWN
+from sabir.names import COMBINED, OWN, ROUTED, TRANSLATED
 from sabir.plan import PRODUCTION, Member, Texts, answers_name, asked, released
 from sabir.plan import ensemble as made
 from sabir.plan.ensemble import LANGUAGE
@@ -31,6 +31,7 @@ from sabir.work.evidence import Answered, evidence_of, read_member_file
 from sabir.work.prepare import Example, read_examples
 
 FILE = "file/"  # how members whose answers came from elsewhere are called
+JUDGE = "estimate.judge.model"
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,8 @@ class Asking:
 
     @property
     def fingerprint(self) -> str:
-        """Of the model, or of each language's own together: by it an estimate is known to be of the same model."""
-        graph = self.state.plan.graph
-        made = {step.name: step for step in self.model.steps}
-        names = [self.model.on(language) for language in self.standing.config.languages]
-        found = [
-            made[name].pinned or "" if name in made else graph.fingerprints.get(name, name) for name in names
-        ]
-        return hashlib.sha256("\n".join(found).encode()).hexdigest() if self.model.own else found[0]
+        """Of the model: by it an estimate is known to be of the same one."""
+        return _fingerprint(self.standing, self.state, self.model)
 
     @property
     def make(self) -> Steps:
@@ -92,7 +87,7 @@ def asking(standing: Standing, *, model: str | None, kinds: Collection[str], jud
     state = standing.state()
     make = Steps(standing.config, standing.facts)
     asked_about = _model(standing, state, make, model)
-    best = _best(state)
+    best = _best(make, state)
     found = [
         *made.free_members(make, best),
         *made.trained_members(make),
@@ -105,6 +100,11 @@ def asking(standing: Standing, *, model: str | None, kinds: Collection[str], jud
     members, missing = _there(standing, state, wanted)
     members = [one for one in members if one.name != asked_about.name]
     judge = _judge(standing, state) if judged else None
+    if judge is not None and _fingerprint(standing, state, judge) == _fingerprint(
+        standing, state, asked_about
+    ):
+        itself = f"{judge.name} is the model that is asked about, and agrees with itself."
+        raise InputError(JUDGE, itself, "Name another one.")
     files = {name: path for name, path in files.items() if any(one.name == name for one in members)}
     missing += [
         f"data.{language}: {summary.overlap} test rows are among the training rows; they are left out of the reference."
@@ -197,7 +197,7 @@ def evidence(
             continue
         ids = [row.id for row in read_examples(rows, "test")] if asking.files else []
         said: dict[str, Any] = {
-            one.name: read_member_file(asking.files[one.name], ids=ids)
+            one.name: read_member_file(asking.files[one.name], ids=ids, language=language)
             if one.kind == "files"
             else folder(answers_name(one, language, split))
             for one in members
@@ -272,7 +272,7 @@ def _model(standing: Standing, state: State, make: Steps, name: str | None) -> M
         assert standing.release is not None
         return Member(standing.release.model, steps=(released(make, standing.release),))
     if name in ("own", OWN):
-        return Member(OWN)
+        return _made(standing, state, Member(OWN), "--model")
     known = [*state.plan.reported, *state.plan.merges]
     if name not in known:
         fix = f"There are: own, {', '.join(dict.fromkeys(known))}.{did_you_mean(name, known)}"
@@ -280,19 +280,48 @@ def _model(standing: Standing, state: State, make: Steps, name: str | None) -> M
     if name.startswith("adapter/") and name != COMBINED and "[" not in name:
         fix = "Write own: each language is then answered by its own adapter."
         raise InputError("--model", f"{name!r} answers in one language only.", fix)
-    record = state.record(name)
-    if name in state.assessments and record is None:
-        raise InputError("--model", f"{name} is not there yet.", standing.run_first)
-    return Member(name)
+    if name == TRANSLATED:
+        fix = "Name a model that answers texts as they are."
+        raise InputError("--model", f"{name} answers translations, and these texts have none.", fix)
+    return _made(standing, state, Member(name), "--model")
+
+
+def _fingerprint(standing: Standing, state: State, model: Member) -> str:
+    """Of a model, or of each language's own together."""
+    known = {**state.plan.graph.fingerprints, **Graph(model.steps).fingerprints}
+    names = [model.on(language) for language in standing.config.languages]
+    found = [known.get(name, name) for name in names]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest() if model.own else found[0]
+
+
+def _made(standing: Standing, state: State, model: Member, where: str) -> Member:
+    """The model, if all that the plan makes for it is there: to estimate trains nothing of the plan."""
+    lacking = _lacking(standing, state, model)
+    if lacking is not None:
+        raise InputError(where, f"{lacking} is not there yet.", standing.run_first)
+    return model
+
+
+def _lacking(standing: Standing, state: State, member: Member) -> str | None:
+    """What of the plan a member is, or is made from, and is not there; None where nothing is lacking."""
+    languages = standing.config.languages
+    if member.name == ROUTED:
+        names = [f"adapter/{language}" for language in languages]
+    elif member.steps:
+        below = (dep for step in member.steps for dep in step.deps.values() if isinstance(dep, str))
+        names = [*(step.name for step in member.steps), *below]
+    else:
+        names = [member.on(language) for language in languages]
+    return next((one for one in names if one in state.assessments and not state.record(one)), None)
 
 
 # --- the members -----------------------------------------------------------------------------------------
 
 
-def _best(state: State) -> dict[str, str]:
-    """The chosen member of each recipe; where nothing is chosen yet, of those with one member that one."""
+def _best(make: Steps, state: State) -> dict[str, str]:
+    """The chosen member of each recipe; where nothing is chosen yet the recipe itself, which is not there."""
     record = state.record("select")
-    return dict(record["result"]["best"]) if record else {}
+    return dict(record["result"]["best"]) if record else {one: f"merged/{one}" for one in make.config.merges}
 
 
 def _there(standing: Standing, state: State, wanted: Sequence[Member]) -> tuple[list[Member], list[str]]:
@@ -315,15 +344,11 @@ def _there(standing: Standing, state: State, wanted: Sequence[Member]) -> tuple[
 
 
 def _can_be_had(standing: Standing, state: State, member: Member) -> bool:
-    if member.kind == "own":
-        return all(state.record(member.on(language)) for language in standing.config.languages)
-    if member.kind in ("adapters", "merges"):
-        return state.record(member.name) is not None
     if member.kind == "checkpoints":
         return _kept_epochs(state, member)
-    if member.kind == "masks":
-        return all(state.record(str(dep)) is not None for step in member.steps for dep in step.deps.values())
-    return True
+    if member.kind == "merges":
+        return state.record(member.name) is not None
+    return _lacking(standing, state, member) is None
 
 
 def _in_its_place(standing: Standing, state: State, member: Member) -> Member | None:
@@ -391,18 +416,17 @@ def _judge(standing: Standing, state: State) -> Member | None:
     judge = standing.config.estimate.judge
     if judge is None:
         return None
-    where = "estimate.judge.model"
     if judge.endpoint is not None:
         return Member(f"judge/{judge.model}", endpoint=asdict(judge))
     if judge.model in ("own", OWN):
-        return Member(OWN)
+        return _made(standing, state, Member(OWN), JUDGE)
     if judge.model.startswith(PROJECT_MODELS):
         if judge.model not in state.assessments and not judge.model.startswith("base"):
             known = [*state.plan.reported, *state.plan.merges]
             fix = f"There are: {', '.join(known)}.{did_you_mean(judge.model, known)}"
-            raise InputError(where, f"there is no model {judge.model!r}.", fix)
-        return Member(judge.model)
-    pinned = model_beside(judge.model, standing.config, standing.locked, standing.facts.memory, where=where)
+            raise InputError(JUDGE, f"there is no model {judge.model!r}.", fix)
+        return _made(standing, state, Member(judge.model), JUDGE)
+    pinned = model_beside(judge.model, standing.config, standing.locked, standing.facts.memory, where=JUDGE)
     return Member(judge.model, base=pinned)
 
 

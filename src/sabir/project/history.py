@@ -125,16 +125,16 @@ class History:
         return list(found.values())
 
     def streams(self, than: Estimated) -> tuple[Row, ...]:
-        """How the bets stood before this estimate: after the newest one of the same model; of a file that was estimated
-        before, as before its first time."""
-        found: tuple[Row, ...] = ()
+        """How the bets stood before this estimate: after the newest file of the same model; of a file that was
+        estimated before, as before its first time."""
+        after: dict[str, tuple[Row, ...]] = {}  # by file, in the order of their first times
         for entry in self.entries():
-            if entry.fingerprint != than.fingerprint:
-                continue
-            if entry.production == than.production:
-                break
-            found = entry.streams
-        return found
+            if entry.fingerprint == than.fingerprint:
+                after[entry.production] = entry.streams
+        files = list(after)
+        if than.production in after:
+            files = files[: files.index(than.production)]
+        return after[files[-1]] if files else ()
 
     def chosen(self) -> dict[str, str]:
         """The `estimator` and kind of `members` that the last backtest chose; empty where there was none."""

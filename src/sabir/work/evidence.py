@@ -17,13 +17,19 @@ from sabir.estimate.probabilities import softmax
 from sabir.metrics import measure
 from sabir.metrics.agreement import all_agreements
 from sabir.tasks import Task
+from sabir.work.incoming import LANGUAGE, folded
 from sabir.work.outputs import read_answers
 from sabir.work.prepare import Example, read_examples
 
 METRIC = {"label": "accuracy", "choice": "accuracy", "phrases": "f1_at_m", "text": "rougeL"}
 """By kind of answer: how far two answers agree, and 1 - the error of one."""
 
-Answers = Mapping[str, Any]  # by the id of a row
+UNTOLD = {
+    "judged": math.nan,
+    "inclusion": 1.0,
+}  # in a language of which it is not known, where of others it is
+
+Answers = Mapping[str, str | None]  # by the id of a row
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,26 @@ def evidence_of(parts: Sequence[Answered]) -> Evidence:
     found = [_of_language(part, everyone) for part in parts]
     names = [segment for one in found for segment in one.pop("segments")]
     segments, places = segmented(names)
-    together = {
-        name: None
-        if any(one[name] is None for one in found)
-        else np.concatenate([one[name] for one in found])
-        for name in (found[0] if found else ())
-    }
     if not found:
         return Evidence((), np.zeros(0, int))
+    sizes = [len(one["error"]) for one in found]
+    together = {name: _below(name, [one[name] for one in found], sizes) for name in found[0]}
     if together["probabilities"] is not None and len({one["probabilities"].shape[1] for one in found}) > 1:
         together["probabilities"] = None
     return Evidence(segments, places, **together)
+
+
+def _below(name: str, columns: Sequence[np.ndarray | None], sizes: Sequence[int]) -> np.ndarray | None:
+    """The columns of all languages, one below the other; None where one does not know what all must know."""
+    known = [column for column in columns if column is not None]
+    if not known or (len(known) < len(columns) and name not in UNTOLD):
+        return None
+    return np.concatenate(
+        [
+            np.full(size, UNTOLD[name]) if column is None else column
+            for column, size in zip(columns, sizes, strict=True)
+        ]
+    )
 
 
 def _of_language(part: Answered, everyone: Sequence[str]) -> dict[str, Any]:
@@ -102,7 +117,7 @@ def _of_language(part: Answered, everyone: Sequence[str]) -> dict[str, Any]:
         "error": _errors(task, model, truth, language),
         "keys": np.array([row.group or row.id for row in rows], dtype=object),
         "weight": np.array([part.weights.get(row.id, 1.0) for row in rows]),
-        "inclusion": np.array([part.inclusion.get(row.id, 1.0) for row in rows]),
+        "inclusion": np.array([part.inclusion.get(row.id, 1.0) for row in rows]) if part.inclusion else None,
     }
 
 
@@ -125,7 +140,7 @@ def _answers(given: Path | Answers | None, part: Answered, rows: Sequence[Exampl
         return [None] * len(rows)
     if isinstance(given, Path):
         return _read(part.task, read_answers(given))
-    return [None if given.get(row.id) is None else part.task.read(str(given[row.id])) for row in rows]
+    return [None if (said := given.get(row.id)) is None else part.task.read(said) for row in rows]
 
 
 def _read(task: Task, said: Sequence[Answers]) -> list[str | None]:
@@ -172,28 +187,39 @@ def _places(answers: Sequence[str | None], labels: Sequence[str]) -> np.ndarray:
     return np.array([-1 if one is None else places.get(one, -1) for one in answers], dtype=int)
 
 
-def read_member_file(path: Path, *, ids: Sequence[str]) -> dict[str, str]:
-    """Answers from elsewhere: JSONL with `id` and `prediction`, or `output`.
+def read_member_file(path: Path, *, ids: Sequence[str], language: str) -> dict[str, str | None]:
+    """Answers from elsewhere to the rows of a language: JSONL with `id` and `prediction`, null for none; where an id
+    stands for texts of several languages also `language`.
 
     Args:
-        ids: rows that must be answered.
-    Raises InputError for lines that are none of this, and where a row has no answer.
+        ids: rows that must be there.
+    Raises InputError for lines that are none of this, and where a row is not there.
     """
-    found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    found: dict[str, str | None] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split(
+            "\n"
+        )  # other breaks of lines may stand within texts
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"cannot be read: {error}.", "It is to be JSONL, in UTF-8.") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-            identity, said = str(row["id"]), row["prediction"]
+            identity, said, tag = str(row["id"]), row["prediction"], row.get(LANGUAGE)
         except (json.JSONDecodeError, KeyError, TypeError):
             raise InputError(where, "is no answer.", 'Write {"id": "...", "prediction": "..."}.') from None
-        text = "; ".join(map(str, said)) if isinstance(said, list) else said
+        if tag is not None and folded(str(tag)) != folded(language):
+            continue
+        text = "; ".join(map(str, said)) if isinstance(said, list) else None if said is None else str(said)
         if found.setdefault(identity, text) != text:
-            raise InputError(where, f"answers row {identity!r} again, otherwise.", "Keep one of the two.")
+            fix = "Keep one of the two, or give each its `language`."
+            raise InputError(where, f"answers row {identity!r} again, otherwise.", fix)
     missing = [one for one in ids if one not in found]
     if missing:
+        rows = "1 row is" if len(missing) == 1 else f"{len(missing):,} rows are"
         fix = "A member answers every test row and every text."
-        raise InputError(str(path), f"{len(missing)} rows have no answer, the first {missing[0]!r}.", fix)
+        raise InputError(str(path), f"{rows} missing of {language}, the first {missing[0]!r}.", fix)
     return found

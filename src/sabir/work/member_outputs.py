@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +31,7 @@ from sabir.estimate.evidence import Evidence, Segment, segmented
 from sabir.estimate.tally import Tally
 from sabir.work.fields import check_names
 from sabir.work.parquet import check_extra
+from sabir.work.sources import PARQUET
 
 if TYPE_CHECKING:
     import pyarrow
@@ -56,11 +57,13 @@ class MemberOutputs:
         evidence: `agreement` and `pairs` of counted rows, and `error` and `member_error` of a file with labels.
         rows: rows of the file.
         duplicates: rows whose id an earlier row had. They are counted as texts of their own.
+        digest: of what was counted and of the ids, whatever the order of the rows: by it a file is known again.
     """
 
     evidence: Evidence
     rows: int
     duplicates: int
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def read_outputs(
     columns = {name: name for name in _NAMES} | dict(fields)
     layout = _Layout(Path(path), model, tuple(members), columns)
     try:
-        if layout.path.suffix == ".parquet":
+        if layout.path.suffix == PARQUET:
             parts = [_read_parquet(layout)]
         else:
             parts = _read_jsonl(layout, processes)
@@ -113,7 +116,17 @@ def read_outputs(
         raise InputError(str(path), "there are no rows.", "Write one a line, or name another file.")
     _check_members(layout, evidence)
     ids = np.sort(np.concatenate([hashes for _, _, hashes in parts]))
-    return MemberOutputs(evidence, rows, int((ids[1:] == ids[:-1]).sum()))
+    return MemberOutputs(evidence, rows, int((ids[1:] == ids[:-1]).sum()), _content(evidence, ids))
+
+
+def _content(evidence: Evidence, ids: np.ndarray) -> str:
+    assert evidence.agreement is not None
+    found = sha256(ids.tobytes())
+    rows = zip(evidence.segment.tolist(), evidence.agreement.tolist(), evidence.counts.tolist(), strict=True)
+    for row in sorted(map(repr, rows)):
+        found.update(row.encode())
+    found.update(repr(evidence.segments).encode())
+    return found.hexdigest()
 
 
 _Part = tuple[
@@ -126,19 +139,35 @@ def _check_members(layout: _Layout, evidence: Evidence) -> None:
     silent = np.isnan(evidence.agreement).all(axis=0)
     for member in np.array(layout.members, dtype=object)[silent]:
         known = [name for name, none in zip(layout.members, silent, strict=True) if not none]
-        near = did_you_mean(member, [*known, *_first_names(layout)])
+        near = did_you_mean(member, [*known, *first_names(layout.path, column=layout.columns["outputs"])])
         raise InputError(
             str(layout.path), f"no row has an output of {member!r}.", f"Name models that it holds.{near}"
         )
 
 
-def _first_names(layout: _Layout) -> list[str]:
-    """Who answers in the first row of a JSONL file, for a hint."""
-    if layout.path.suffix == ".parquet":
+def first_names(path: Path, *, column: str = "outputs") -> list[str]:
+    """Who answers in a file, by its first row; nobody in a file of other columns, and in one of another format.
+
+    Raises OSError or ValueError for a file that cannot be read.
+    """
+    if path.suffix == PARQUET:
+        return _names_of_parquet(path, column)
+    if path.suffix != ".jsonl":
         return []
-    with open(layout.path, encoding="utf-8-sig") as file:
-        line = next(line for line in file if line.strip())
-    return list(json.loads(line)[layout.columns["outputs"]])
+    with open(path, encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "{}")
+    row = json.loads(first)
+    outputs = row.get(column) if isinstance(row, dict) else None
+    return list(outputs) if isinstance(outputs, dict) else []
+
+
+def _names_of_parquet(path: Path, column: str) -> list[str]:
+    check_extra("pyarrow", str(path))
+    from pyarrow.parquet import read_schema
+
+    schema = read_schema(path)
+    at = schema.get_field_index(column)
+    return [] if at < 0 else [field.name for field in getattr(schema.field(at).type, "fields", ())]
 
 
 # JSONL

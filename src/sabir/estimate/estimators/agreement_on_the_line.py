@@ -33,7 +33,7 @@ def agreement_on_the_line(reference: Evidence, production: Evidence, *, level: f
     no line (R² of 0.95 or less); pairs that agree on less than 0.05 or more than 0.98 of texts are left out. The line
     leads from the labelled texts of the same language where the reference has it, else from all.
 
-    Source: Baek et al. (2022), https://arxiv.org/abs/2206.13089 (ALine-D); Mehra et al. (2024),
+    Source: ALine-D of Baek et al. (2022), https://arxiv.org/abs/2206.13089; its limits as in
         https://arxiv.org/abs/2404.01542
     """
     beware = of_disagreement(reference, production)

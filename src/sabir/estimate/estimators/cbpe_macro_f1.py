@@ -46,9 +46,8 @@ def _one_less_macro_f1(evidence: Evidence, shares: np.ndarray) -> np.ndarray:
     """(S,) where each row's true label is spread as these shares, (n, K), say."""
     assert evidence.answer is not None
     labels = shares.shape[1]
-    answers = np.where(
-        evidence.answer < 0, labels, evidence.answer
-    )  # an answer that is no label: a column of its own
+    # an answer that is no label has a column of its own
+    answers = np.where(evidence.answer < 0, labels, evidence.answer)
     cells = np.zeros((len(evidence.segments), labels + 1, labels))
     known = ~np.isnan(shares).any(axis=1)
     weighted = (shares * evidence.weights[:, None])[known]
