@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,12 +91,17 @@ def story(tmp_path_factory):
 
     scenes = SimpleNamespace(folder=folder, project=project, store=project().store, warned=[])
     scenes.history = History(scenes.store.path, "sabir.yaml")
-    odd = [{"id": "odd", "input": "wo", "language": "de", "domain": "rare"}]
-    rows = [*(row for one in LANGUAGES for row in texts(one, "first", 48)), *texts("it", "first", 4), *odd]
+    first, later = {"time": "2026-11-10"}, {"time": "2026-11-17"}
+    odd = [{"id": "odd", "input": "wo", "language": "de", "domain": "rare", **first}]
+    rows = [
+        *(row for one in LANGUAGES for row in texts(one, "first", 48, **first)),
+        *texts("it", "first", 4, **first),
+        *odd,
+    ]
     scenes.texts = folder / "first.jsonl"
     write_rows(scenes.texts, rows)
     scenes.later = folder / "later.jsonl"
-    write_rows(scenes.later, [row for one in LANGUAGES for row in texts(one, "later", 20)])
+    write_rows(scenes.later, [row for one in LANGUAGES for row in texts(one, "later", 20, **later)])
 
     scenes.too_early = refused(project(), scenes.texts)
     scenes.own_too_early = refused(project(), scenes.texts, model="own")
@@ -106,11 +112,10 @@ def story(tmp_path_factory):
 
     scenes.promoted = project().promote(accept=["all"])
     scenes.released = project().estimate(scenes.texts)
-    scenes.once = scenes.history.entries()[-1].streams
-    project().estimate(scenes.texts)
-    scenes.twice = scenes.history.entries()[-1].streams
-    project().estimate(scenes.later)
-    scenes.on = scenes.history.entries()[-1].streams
+    scenes.streams, scenes.by_week = [], []
+    for path in (scenes.texts, scenes.texts, scenes.later):
+        scenes.by_week.append(project().estimate(path, window="week"))
+        scenes.streams.append(scenes.history.entries()[-1].streams)
 
     scenes.to_label = folder / "to-label.jsonl"
     project().estimate(scenes.texts, choose=30, out=scenes.to_label)
@@ -173,7 +178,9 @@ def fr_books():
 def some_labels():
     """All 24 of fr/books, a quarter of them not what the text says; 19 of fr/news."""
     news = [row for row in texts("fr", "first", 48) if row["domain"] == "news"]
-    wrong = {row["id"] for row in fr_books()[:6]}
+    wrong = {
+        row["id"] for row in fr_books()[:12:2]
+    }  # all of one label: macro F1 is another number than accuracy
     other = dict(zip(LABELS, reversed(LABELS), strict=True))
     return [
         {"id": row["id"], "output": other[gold(row["id"])] if row["id"] in wrong else gold(row["id"])}
@@ -184,8 +191,8 @@ def some_labels():
 def test_the_document_has_the_fields_of_the_contract(story):
     for document in (story.selected, story.released, story.labelled, story.candidates["own"]):
         assert {"release", "estimates", "advice"} <= {*document}
-        assert all(OF_A_ROW <= {*row} for row in document["estimates"])
-        assert all(OF_ADVICE <= {*row} for row in document["advice"])
+        assert all({*row} >= OF_A_ROW for row in document["estimates"])
+        assert all({*row} >= OF_ADVICE for row in document["advice"])
         assert {row["action"] for row in document["advice"]} <= {"retrain", "label", "wait"}
         json.dumps(document, allow_nan=False)
 
@@ -260,19 +267,24 @@ def test_a_release_is_taken_where_there_is_one(story):
     assert story.released["model"] == story.setup["selected"], "it is the same model, under the same name"
 
 
-def test_the_same_file_is_bet_on_once_and_a_new_one_goes_on(story):
-    looks = [
-        {(row["language"], row["domain"]): row["looks"] for row in one} for one in (story.once, story.on)
-    ]
-    assert story.once == story.twice
-    assert set(looks[0].values()) == {1}
-    assert {looks[1][language, domain] for language in LANGUAGES for domain in DOMAINS} == {2}
+def test_a_week_is_bet_on_once_and_the_next_one_goes_on(story):
+    once, twice, on = (
+        {(row["language"], row["domain"]): (row["window"], row["after"][0]) for row in streams}
+        for streams in story.streams
+    )
+    places = [(language, domain) for language in LANGUAGES for domain in DOMAINS]
+    assert once == twice
+    assert {once[place] for place in places} == {("2026-W46", 1)}
+    assert {on[place] for place in places} == {("2026-W47", 2)}
 
 
-def test_what_was_estimated_before_is_the_history_of_another_file(story):
-    assert story.released["history"] == [], "the same texts, and the same model"
-    again = story.project().estimate(story.later)["history"]
-    assert {row["n"] for row in again if row["language"] == "en"} == {24}
+def test_weeks_before_are_the_history_of_the_model_in_use_and_nothing_stands_there_twice(story):
+    first, again, later = ([row["window"] for row in document["history"]] for document in story.by_week)
+    assert first == again == [], "the same texts and model, and of other models none that was released"
+    assert set(later) == {"2026-W46"}
+    assert len(later) == len(story.by_week[0]["estimates"])
+    assert {row["window"] for row in story.by_week[2]["estimates"]} == {"2026-W47"}
+    assert {row["model"] for row in story.by_week[2]["history"]} == {story.setup["selected"]}
 
 
 # --- labels ----------------------------------------------------------------------------------------------
@@ -299,10 +311,13 @@ def test_twenty_labels_replace_the_estimate_and_nineteen_do_not(story):
     assert rows["en", "books"] == by_place(story.released)["en", "books"], "labels elsewhere change nothing"
 
 
-def test_a_labelled_segment_may_be_alarming_by_its_labels_alone(story):
-    rows = by_place(story.project("estimate.budget=0.05").estimate(story.texts, labels=story.some))
-    assert rows["fr", "books"]["low"] > 0.05
-    assert rows["fr", "books"]["alarm"]
+def test_a_labelled_segment_is_alarming_by_its_labels(story):
+    """A quarter of 24 labels say wrong."""
+    alarms = {}
+    for budget in (0.01, 0.2):
+        document = story.project(f"estimate.budget={budget}").estimate(story.texts, labels=story.some)
+        alarms[budget] = by_place(document)["fr", "books"]["alarm"]
+    assert alarms == {0.01: True, 0.2: False}
 
 
 def test_macro_f1_is_replaced_by_macro_f1_and_held_against_its_own_budget(story):
@@ -344,6 +359,20 @@ def test_what_is_not_trained_yet_is_not_asked(story):
     assert story.judge_not_yet.startswith("estimate.judge.model: adapter/fr is not there yet.")
 
 
+def fell(story, model, language):
+    """Whether a candidate is worse on the labelled rows of a language than what was promoted."""
+    key = ("test", "accuracy", language)
+    now, before = (
+        next(
+            row["value"]
+            for row in document["scores"]
+            if (row["split"], row["metric"], row["language"]) == key and row["model"] == name
+        )
+        for document, name in ((story.update, model), (story.setup, story.setup["selected"]))
+    )
+    return now < before
+
+
 @pytest.mark.parametrize("candidate", ["merged/average", "merged/ties", "own"])
 def test_of_a_candidate_the_language_whose_adapter_was_poisoned_is_named(story, candidate):
     document = story.candidates[candidate]
@@ -355,9 +384,11 @@ def test_of_a_candidate_the_language_whose_adapter_was_poisoned_is_named(story, 
         assert fr["drift_p"] < 0.01
         assert any(flag.startswith("worse: by") for flag in fr["flags"])
         for language in ("en", "de"):
-            row = rows[language, domain]
-            assert row["drift_p"] is None or row["drift_p"] > 0.05
-            assert not any(flag.startswith("worse") for flag in row["flags"])
+            flags = [flag for flag in rows[language, domain]["flags"] if flag.startswith("worse")]
+            assert not flags or fell(story, candidate, language), (
+                "the merge of a poisoned adapter may harm others"
+            )
+            assert (rows[language, domain]["rise"] or 0.0) < fr["rise"]
 
 
 def test_the_model_in_use_stays_the_release_until_another_is_promoted(story):
@@ -414,19 +445,22 @@ def evidence(*parts, seed=0):
     )
 
 
+WEEKS = Segment("l0", "", "2026-W46"), Segment("l0", "", "2026-W47")
 USUAL, GONE_BAD = (0.02, 0.2), (0.05, 0.8)
 
 
 def estimated(count):
-    """With so many labels in one of two domains that both went bad; the other has none."""
+    """With so many labels in one of two weeks that both went bad; the other has none."""
     reference = evidence(*((Segment(f"l{i}"), 150, 150, USUAL) for i in range(6)))
     asked = evidence(
-        (Segment("l0", "books"), 2000, count, GONE_BAD), (Segment("l0", "news"), 2000, 0, GONE_BAD), seed=1
+        (Segment("l0", "", "2026-W46"), 2000, count, GONE_BAD),
+        (Segment("l0", "", "2026-W47"), 2000, 0, GONE_BAD),
+        seed=1,
     )
     return _with_labels(ESTIMATORS.get(CALIBRATED), reference, asked, 0.9)
 
 
-def test_many_labels_say_whether_numbers_without_labels_may_be_trusted(seed=0):
+def test_many_labels_say_whether_numbers_without_labels_may_be_trusted():
     books, _ = estimated(ENOUGH)
     assert any(flag.startswith("not to be trusted without labels") for flag in books.flags)
     books, _ = estimated(ENOUGH - 1)
@@ -448,14 +482,13 @@ def test_what_labels_teach_does_not_depend_on_how_they_were_chosen():
     """Doubtful texts were chosen nine times as often; each label stands for what it was chosen from."""
     reference = evidence(*((Segment(f"l{i}"), 150, 150, USUAL) for i in range(6)))
     asked = evidence(
-        (Segment("l0", "books"), 40000, 40000, GONE_BAD), (Segment("l0", "news"), 2000, 0, GONE_BAD)
+        (WEEKS[0], 40000, 40000, GONE_BAD),
+        (Segment("l0", "", "2026-W47"), 2000, 0, GONE_BAD),
     )
     apart = asked.agreement[:, 0] == 0
     inclusion = np.where(apart, 0.09, 0.01)
     known = np.random.default_rng(2).random(len(asked)) < inclusion
     error = np.where(known, asked.error, np.nan)
-    from dataclasses import replace
-
     chosen = replace(asked, error=error, inclusion=inclusion)
     _, news = _with_labels(ESTIMATORS.get(CALIBRATED), reference, chosen, 0.9)
     assert abs(news.error - (0.6 * GONE_BAD[0] + 0.4 * GONE_BAD[1])) < 0.1

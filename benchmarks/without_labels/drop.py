@@ -3,8 +3,8 @@
 The rows of a data set, with the answers of its fine-tuned models, are the population: the labelled reference and the
 texts without labels of every trial are drawn from it with replacement. In one language the texts are made harder
 (those that the model has wrong come more often), or the model worse (right answers are turned into wrong ones), until
-its error is higher by the drop. A language is named where its expected error has risen significantly (Holm over languages, 5 %),
-the most significant one where there are several:
+its error is higher by the drop. A language is named where its expected error has risen significantly (Holm over
+languages, 5 %), the most significant one where there are several:
 
 - disagreement, confidence: above that of the labelled reference (`sequence.drift`)
 - same texts: above that of the model before it got worse, on the same texts (`change.worse`), as for a new merge that

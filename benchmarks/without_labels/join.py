@@ -1,6 +1,6 @@
 """The keyphrase sets of one language in one folder, each row with its `domain`; rows that sabir refuses are left out.
 
-Of each set 400 training and 150 test rows a language at most: generation takes the time of this study.
+Of each set 150 training and 100 test rows a language at most: generation takes the time of this study.
 
 Usage: python benchmarks/without_labels/join.py SOURCE OUT
 """
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-SPLITS = {"train": 400, "valid": 50, "test": 150}  # rows of one set at most
+SPLITS = {"train": 150, "valid": 50, "test": 100}  # rows of one set at most
 
 
 def usable(row: dict) -> bool:

@@ -32,10 +32,10 @@ from sabir.plan.names import shots_name
 from sabir.plan.steps import Steps
 from sabir.project import Project
 from sabir.project.asking import Asking, answered, labelled_evidence
-from sabir.project.estimating import chance_of
+from sabir.project.given import chance_of
 from sabir.project.running import Hand
 
-DRAWS = 4  # of the examples of few-shot prompts
+DRAWS = 2  # of the examples of few-shot prompts
 SWEPT = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # how far a judge is from chance (0) to perfect (1)
 MERGED_KINDS = ("adapters", "merges", "masks")
 
@@ -91,7 +91,7 @@ def _evidence(config: Path, given: argparse.Namespace) -> Iterator[tuple[str, Re
     state = standing.state()
     own = [Member(OWN), *(one for one in trained_members(make) if one.kind == "seeds")]
     shots = [Member(shots_name(standing.config.ensemble.shots, draw), "prompts") for draw in range(DRAWS)]
-    judge = Member(given.judge) if given.judge else None
+    judge = Member(given.judge) if given.judge in state.plan.graph else None
     best = {name: f"merged/{name}" for name in standing.config.merges}
     free = [one for one in free_members(make, best) if one.name != given.merged]
 
@@ -110,7 +110,7 @@ def _evidence(config: Path, given: argparse.Namespace) -> Iterator[tuple[str, Re
                 if len(kinds) != 1
                 else {kinds[0]: labelled_evidence(asking, graph)}
             )
-            yield found, chance_of(next(iter(found.values())))
+            yield found, chance_of(asking, graph, next(iter(found.values())))
 
     yield "fine-tuned", replicates(own, ())
     if given.merged:

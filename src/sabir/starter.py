@@ -69,8 +69,8 @@ gate: {max_drop: 0.02}      # "not worse" means: not worse by more than this
 
 # prices: {usd_per_hour: 2.5}   # of one device; without it the tables count hours
 
-# Error on texts without labels (sabir estimate): whose answers are held against those of the model in use, and the error
-# that one would bear. Own adapters, adapters of the others and merges are there for free.
+# Error on texts without labels (sabir estimate): whose answers are held against those of the model in use, and the
+# error that one would bear. Own adapters, adapters of the others and merges are there for free.
 # ensemble: {seeds: 3, data: halves, prompts: [few-shot]}
 # estimate: {budget: {de: 0.15, en: 0.1}, window: week}
 

@@ -90,6 +90,15 @@ def test_too_few_segments_give_no_interval_and_say_so(number):
     assert found.error == pytest.approx(np.mean(SHARES[:number]))
 
 
+def test_segments_that_could_not_be_estimated_are_not_said_to_lack_labels():
+    def fit(reference):
+        return lambda asked: np.array([np.nan if one.language != "new" else 0.2 for one in asked.segments])
+
+    (found,) = estimate(of_languages(*SHARES[:5]), unlabelled(), fit=fit)
+    assert (found.error, found.low, found.high) == (0.2, None, None)
+    assert found.how == "of 5 labelled languages 0 could be estimated; at least 4 are needed"
+
+
 def test_a_smaller_segment_has_a_wider_interval_by_its_sampling_error():
     shares = (0.2, 0.22, 0.24, 0.26, 0.28)
     reference = of_languages(*shares)

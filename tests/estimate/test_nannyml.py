@@ -51,9 +51,9 @@ def test_cbpe_says_what_nannyml_says_of_it_before_and_after_the_drift(drifted, s
 @pytest.mark.parametrize("name", ["confidence", "doc", "cbpe", "cbpe-macro-f1"])
 def test_intervals_hold_the_truth_although_no_labelled_stretch_was_like_it(drifted, sets, name):
     found, true = drifted.estimated(name, *sets, level=0.9)
-    assert [one.low <= error <= one.high for one, error in zip(found[5:], true[5:], strict=True)] == [
-        True
-    ] * 5
+    for one, error in zip(found[5:], true[5:], strict=True):
+        assert one.low <= error <= one.high
+        assert one.high - one.low < 0.5  # and say something
 
 
 def test_that_all_is_as_before_is_the_wrong_thing_to_say_here(drifted, sets):

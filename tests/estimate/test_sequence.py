@@ -1,4 +1,4 @@
-"""Bounds, alarms and drift: right at every look, and early when something has happened."""
+"""Alarms and drift: right at every look, and early when something has happened."""
 
 from __future__ import annotations
 
@@ -11,54 +11,59 @@ from scipy import stats as scipy_stats
 
 from sabir.estimate.corrections import benjamini_hochberg
 from sabir.estimate.evidence import Evidence, Segment
-from sabir.estimate.sequence import Stream, alarms, drift, lower_bounds
+from sabir.estimate.sequence import Stream, alarms, drift
 
 FIVE = ("de", "es", "fr", "ja", "pt")
 
 
-def counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found, counts = np.unique(values, return_counts=True)
-    return found, counts.astype(float)
+# -- bets ------------------------------------------------------------------------------------------------
 
 
-# -- bounds ----------------------------------------------------------------------------------------------
+def after(budget: float, windows) -> list[Stream]:
+    """The stream after each window."""
+    return list(itertools.accumulate(windows, Stream.after, initial=Stream(budget)))[1:]
 
 
 @pytest.mark.parametrize("kind", ["errors", "degrees"])
 @pytest.mark.parametrize("error", [0.03, 0.2, 0.7])
-def test_a_lower_bound_is_below_the_error_at_every_look(kind, error):
-    rng, passed, trials = np.random.default_rng(0), 0, 200
+def test_a_budget_that_is_kept_is_hardly_ever_refuted_at_any_look(kind, error):
+    rng, refuted, trials = np.random.default_rng(0), 0, 200
     for _ in range(trials):
         values = (rng.random((40, 25)) < error).astype(float)
         if kind == "degrees":
             values = np.where(rng.random((40, 25)) < 0.5, error, values)
-        found = [counted(window) for window in values]
-        bounds = lower_bounds([v for v, _ in found], level=0.9, counts=[c for _, c in found])
-        passed += (bounds > error).any()
-    assert passed / trials <= 0.1
+        refuted += min(one.p for one in after(error, values)) <= 0.1
+    assert refuted / trials <= 0.1
 
 
-def test_the_lower_bound_nears_the_error_and_follows_a_rise():
-    rng = np.random.default_rng(1)
-    calm = [(rng.random(500) < 0.1).astype(float) for _ in range(40)]
-    worse = [(rng.random(500) < 0.25).astype(float) for _ in range(40)]
-    bounds = lower_bounds([*calm, *worse], level=0.95)
-    assert 0.08 < bounds[39] < 0.1
-    assert bounds[43] > 0.15  # 2,000 texts after the rise, the mean of all 22,000 being 0.114
-    assert 0.2 < bounds[79] < 0.25
-
-
-def test_rows_that_stand_for_several_texts_say_what_those_say():
+def test_the_capital_is_what_bets_begun_at_each_window_make_together():
     rng = np.random.default_rng(2)
-    windows = [rng.integers(0, 4, 30) / 3 for _ in range(3)]
-    found = [counted(window) for window in windows]
-    short = lower_bounds([v for v, _ in found], level=0.9, counts=[c for _, c in found])
-    assert short == pytest.approx(lower_bounds(windows, level=0.9), abs=1e-12)
-    assert short[-1] > 0
+    windows, budget = rng.integers(0, 4, (3, 30)) / 3, 0.4
+    stakes = 0.005 * 180 ** (np.arange(14) / 13)  # 0.005 to 0.9
+    made = 0.0
+    for stake in stakes:
+        grown = [np.prod(1 + stake * (window / budget - 1)) for window in windows]
+        made += sum(6 / (np.pi * (t + 1)) ** 2 * np.prod(grown[t:]) for t in range(3)) / 14
+    assert after(budget, windows)[-1].p == pytest.approx(min(1, 1 / made))
+    assert made > 1
+
+
+def test_rows_that_stand_for_several_texts_bet_as_those():
+    values = np.random.default_rng(3).integers(0, 4, 60) / 3
+    found, counts = np.unique(values, return_counts=True)
+    assert Stream(0.4).after(found, counts).p == pytest.approx(Stream(0.4).after(values).p)
+
+
+def test_a_rise_after_long_calm_is_seen_before_the_mean_of_all_has_risen():
+    rng = np.random.default_rng(1)
+    calm, worse = ((rng.random((40, 500)) < error).astype(float) for error in (0.1, 0.25))
+    found = [one.p for one in after(0.15, [*calm, *worse])]
+    assert min(found[:40]) > 0.5
+    assert found[43] < 0.001  # 2,000 texts after the rise, the mean of all 22,000 being 0.114
 
 
 def test_an_empty_window_and_a_certain_error_are_no_trouble():
-    assert lower_bounds([np.zeros(0), np.ones(50)], level=0.9).tolist() == pytest.approx([0, 0.9], abs=0.1)
+    assert Stream(0.2).after(np.zeros(0)).p == 1
     assert Stream(0.0).after(np.ones(1)).p < 1e-6
     assert Stream(1.0).after(np.ones(100)).p == 1
 
@@ -101,13 +106,13 @@ def test_a_language_that_has_gone_bad_is_named_soon_and_it_alone():
     assert np.median(delays) <= 8  # 800 labels
 
 
-def test_an_alarm_is_the_lower_bound_above_the_budget():
-    rng = np.random.default_rng(3)
-    windows = [(rng.random(60) < 0.3).astype(float) for _ in range(12)]
-    evidence = Evidence(tuple(Segment("de", "", f"{i:02}") for i in range(12)), np.repeat(np.arange(12), 60))
-    found = alarms(evidence, np.concatenate(windows), {Segment("de"): 0.2}, false_alarms=0.05)
-    assert [one.raised for one in found] == (lower_bounds(windows, level=0.95) >= 0.2).tolist()
-    assert {one.raised for one in found} == {True, False}
+def test_traffic_does_not_change_what_a_text_bets():
+    evidence, values = year(np.full((10, 5), 0.3), 30, np.random.default_rng(3))
+    busy = replace(evidence, weight=np.random.default_rng(4).exponential(size=len(evidence)))
+    budgets = {Segment(language): 0.2 for language in FIVE}
+    usual, same = (alarms(one, values, budgets, false_alarms=0.05) for one in (evidence, busy))
+    assert usual == same
+    assert any(one.raised for one in usual)
 
 
 def test_a_history_goes_on_where_it_stopped_unless_the_budget_has_changed():
@@ -223,3 +228,39 @@ def test_rows_of_several_texts_drift_as_those_do():
     short = replace(other.take(np.arange(len(found))), count=counts)
     assert drift(evidence, short, values, found) == [pytest.approx(plain, abs=1e-12)]
     assert 0 < plain < 0.5
+
+
+def with_traffic(rng: np.random.Generator, n: int, *, risen: float = 0.0) -> tuple[Evidence, np.ndarray]:
+    """Errors of 0.2 and more in texts of much traffic, a tenth of all; these stand for half of it."""
+    busy = np.arange(n) < n / 10
+    values = (rng.random(n) < 0.2 + risen * busy).astype(float)
+    return Evidence((Segment("de"),), np.zeros(n, int), weight=np.where(busy, 9.0, 1.0)), values
+
+
+def test_drift_in_the_texts_of_much_traffic_counts_by_their_traffic():
+    rng = np.random.default_rng(8)
+    reference, before = with_traffic(rng, 1000)
+    production, now = with_traffic(rng, 1000, risen=0.4)
+    (found,) = drift(reference, production, before, now)
+    (even,) = drift(replace(reference, weight=None), replace(production, weight=None), before, now)
+    assert found < 1e-6 < even
+    # Traffic of production may be counted in another unit than that of the reference.
+    other = replace(production, weight=production.weight * 1e6)
+    assert drift(reference, other, before, now) == [pytest.approx(found)]
+
+
+@pytest.mark.parametrize("sizes", [(400, 12), (400, 40), (400, 300), (30, 30)])
+def test_uneven_traffic_alone_is_no_drift(sizes):
+    rng, false, trials = np.random.default_rng(sizes), 0, 300
+    for _ in range(trials):
+        (reference, before), (production, now) = (with_traffic(rng, n) for n in sizes)
+        (found,) = drift(reference, production, before, now)
+        false += found <= 0.05
+    assert false / trials <= 0.05 + 0.025  # two standard errors
+
+
+def test_texts_without_traffic_and_texts_of_one_source_show_no_drift():
+    evidence, values = rows_of({"de": np.repeat([0.0, 1.0], 50)})
+    silent = replace(evidence, weight=np.repeat([1.0, 0.0], 50))
+    assert drift(evidence, silent, values, values)[0] > 0.9  # what is wrong there nobody asked for
+    assert drift(evidence, replace(evidence, keys=np.zeros(100, int)), np.zeros(100), values) == [1.0]

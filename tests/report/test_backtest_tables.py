@@ -95,6 +95,19 @@ def test_each_way_of_leaving_out_has_a_table_and_the_reason_stands_under_the_las
     assert any(note.startswith(why) for note in last.notes)
 
 
+def test_what_could_not_be_judged_stands_under_the_last_table():
+    silent = "agreement-on-the-line over seeds said nothing of 6 of 6 segments: no line through 2 models"
+    by_domain = [replace(row, fold="domain") for row in (*CONSTANT, *OURS)]
+    first, last = backtests(document(CONSTANT, OURS, by_domain, warnings=[silent]))
+    assert last.notes[-1] == silent
+    assert silent not in first.notes
+    nothing = "Nothing can be left out: there is one language and one domain."
+    [alone] = backtests(document(warnings=[nothing]))
+    assert (alone.rows, alone.notes) == ((), (nothing,))
+    assert laid_out(alone.columns, alone.rows, 80).width <= 80
+    assert backtests(document()) == []
+
+
 def test_labels_shown_silence_and_near_chance_are_said():
     silent = [replace(row, estimated=None, low=None, high=None) for row in SILVER[:2]] + SILVER[2:]
     ppi = judged("ppi", (0.01,) * 6, labels=50)

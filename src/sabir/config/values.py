@@ -287,7 +287,8 @@ class EstimateConfig:
         budget: the largest error one would bear, for all languages or by language; None: what the model in use had on
             the labelled test rows, and 0.05 more.
         window: how texts with a `time` are parted: by day, week or month, or a number of texts; None: not at all.
-        false_alarms: the share of false alarms borne, over all languages and all looks together.
+        false_alarms: the share of false alarms borne, over all languages together, and with windows of time over all
+            looks.
         judge: see there; None: no silver labels.
     """
 

@@ -4,6 +4,10 @@
     for one in disagreement(reference, production):
         print(one.segment, one.error, one.low, one.high, one.flags)
 
+Of the members themselves, where their labels are at hand: `shared_mistakes` says what their errors consist of,
+`krippendorff_alpha` how far they agree beyond chance, `independent_disagreement` how far they would disagree if they
+erred independently; less disagreement than that are mistakes that they share, and so hide.
+
 Importing this loads no numpy.
 """
 
@@ -13,11 +17,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sabir.estimate.agreement import independent_disagreement, krippendorff_alpha, shared_mistakes
     from sabir.estimate.arrays import disagreement
     from sabir.estimate.estimators import ESTIMATORS
     from sabir.estimate.evidence import Estimate, Evidence, Segment
 
-__all__ = ["ESTIMATORS", "Estimate", "Evidence", "Segment", "disagreement"]
+__all__ = [
+    "ESTIMATORS",
+    "Estimate",
+    "Evidence",
+    "Segment",
+    "disagreement",
+    "independent_disagreement",
+    "krippendorff_alpha",
+    "shared_mistakes",
+]
 
 _LAZY = {
     "ESTIMATORS": "sabir.estimate.estimators",
@@ -25,6 +39,9 @@ _LAZY = {
     "Evidence": "sabir.estimate.evidence",
     "Segment": "sabir.estimate.evidence",
     "disagreement": "sabir.estimate.arrays",
+    "independent_disagreement": "sabir.estimate.agreement",
+    "krippendorff_alpha": "sabir.estimate.agreement",
+    "shared_mistakes": "sabir.estimate.agreement",
 }
 
 

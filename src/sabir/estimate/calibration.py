@@ -15,8 +15,8 @@ import numpy as np
 
 from sabir.estimate.agreement import disagreement
 from sabir.estimate.evidence import Evidence
+from sabir.estimate.means import ENOUGH
 
-ENOUGH = 500  # labelled texts, from which a curve of any shape is fitted
 _STEEP = 10.0  # the slope's prior spread: log-odds from no to full disagreement; without it separable rows have no fit
 _ROUNDS = 100  # of Newton, and of the variance among languages in turn
 _STILL = 1e-4  # log-odds; less moves no error in its fourth digit

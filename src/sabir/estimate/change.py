@@ -14,6 +14,9 @@ from sabir.estimate.means import mean_of
 from sabir.stats import holm
 
 
+FLAT = 1e-3  # of error, from no disagreement to the fullest; a logistic fit without an error ends near it, not at 0
+
+
 def worse(before: Evidence, now: Evidence, curve: Curve) -> list[float | None]:
     """Per segment, how likely chance alone makes the expected errors of `now` so much larger than those of `before`.
 
@@ -36,8 +39,13 @@ def risen(before: Evidence, now: Evidence, curve: Curve) -> np.ndarray:
     """
     if before.segments != now.segments or not np.array_equal(before.segment, now.segment):
         raise ValueError("before and now are of other texts; expected the same, in the same order")
-    read: Callable[[Evidence], np.ndarray] = curve.rows if len(np.unique(curve.log_odds)) > 1 else _raw
+    read: Callable[[Evidence], np.ndarray] = curve.rows if tells(curve) else _raw
     return read(now) - read(before)
+
+
+def tells(curve: Curve) -> bool:
+    """Whether the curve tells one disagreement from another: from its lowest to its highest the error rises at all."""
+    return bool(len(curve.log_odds)) and float(np.ptp(1 / (1 + np.exp(-curve.log_odds)))) > FLAT
 
 
 def _risen(now: Evidence, rise: np.ndarray, place: int) -> float | None:

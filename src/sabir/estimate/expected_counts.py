@@ -48,11 +48,21 @@ def counts_of(answers: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.concatenate([predicted * shares, predicted, shares], axis=1)
 
 
-def macro_f1_of(means: np.ndarray) -> np.ndarray:
-    """Macro F1 of mean counts, (..., 3 K)."""
-    hits, predicted, actual = np.split(means, 3, axis=-1)
+def counts_of_cells(cells: np.ndarray) -> np.ndarray:
+    """(..., 3 K) the same from a table of texts, (..., K, K + 1), by true label and answer; the last is no label."""
+    labels = cells.shape[-2]
+    hits = np.diagonal(cells[..., :labels], axis1=-2, axis2=-1)
+    return np.concatenate([hits, cells[..., :labels].sum(axis=-2), cells.sum(axis=-1)], axis=-1)
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """(...) the mean over labels of F1, from counts or their means, (..., 3 K); 0 for a label neither given nor true."""
+    hits, predicted, actual = np.split(counts, 3, axis=-1)
     whole = predicted + actual
-    return np.divide(2 * hits, whole, out=np.zeros_like(hits), where=whole > 1e-12).mean(axis=-1)
+    found: np.ndarray = np.divide(2 * hits, whole, out=np.zeros(whole.shape), where=whole > 1e-12).mean(
+        axis=-1
+    )
+    return found
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ class Expected:
         drawn = rng.multivariate_normal(
             self.parts, self.covariance, size=RESAMPLES, method="eigh", check_valid="ignore"
         )
-        return macro_f1_of(drawn @ self.counts)
+        return macro_f1(drawn @ self.counts)
 
 
 def powered(own: np.ndarray, near: np.ndarray, far: np.ndarray) -> tuple[float, np.ndarray]:

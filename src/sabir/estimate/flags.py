@@ -6,8 +6,8 @@ import numpy as np
 
 from sabir.estimate.agreement import disagreement, disagreements
 from sabir.estimate.evidence import Evidence
+from sabir.estimate.means import FEWEST
 
-SMALL = 20  # texts; fewer say little of a segment whatever the method
 FEW = 4  # labelled segments; below, no interval can be given without labels
 
 
@@ -23,7 +23,7 @@ def general(reference: Evidence, production: Evidence) -> list[tuple[str, ...]]:
     found = []
     for segment, n in zip(production.segments, production.n, strict=True):
         of_one = list(of_all)
-        if n < SMALL:
+        if n < FEWEST:
             of_one.append(f"small: {n:.0f} {_plural('text', n)}")
         if known and segment.language not in languages:
             of_one.append(f"unseen language: the reference has {', '.join(sorted(languages))}")

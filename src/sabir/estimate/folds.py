@@ -14,6 +14,9 @@ Estimator = Callable[
     [Evidence, Evidence], Sequence[Estimate]
 ]  # of a reference and of what is to be estimated
 
+# An estimator that is judged on half of the texts parts these once more to see how far off it is.
+OF_INTERVALS, OF_BACKTESTS = 0, 1
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -43,43 +46,58 @@ def folds(evidence: Evidence, by: Sequence[str]) -> Iterator[Fold]:
             yield Fold(kind, name, (of_segments == name)[evidence.segment])
 
 
+def apart(rest: Evidence, held: Evidence, *, coin: int) -> Iterator[tuple[Evidence, np.ndarray]]:
+    """References that have none of the texts of held, each with the rows of held, (n,) bool, that it is for.
+
+    Texts of the rest that have a key of held (the same text in another language) are left out. Where that would leave
+    less than half of it, as in parallel sets, held is parted in two by its keys, and for each half the texts of its
+    keys alone are left out.
+
+    Args:
+        coin: by which keys are parted, see `halves`.
+    """
+    known = _of_keys(rest, held.keys)
+    if 2 * known.sum() <= len(rest):
+        yield rest.take(~known) if known.any() else rest, np.ones(len(held), bool)
+        return
+    assert held.keys is not None
+    half = halves(held.keys, coin=coin)
+    for mine in (half, ~half):
+        reference = rest.take(~_of_keys(rest, held.keys[mine]))
+        if mine.any() and len(reference):
+            yield reference, mine
+
+
 def estimated_apart(
     estimator: Estimator, rest: Evidence, held: Evidence, *, halved: bool = True
 ) -> list[Estimate]:
     """The estimates of held, in the order of its segments, by an estimator that has seen none of its texts.
 
-    Texts of the rest that have a key of held (the same text in another language) are left out of the reference. Where
-    that would leave less than half of it, as in parallel sets, held is parted in two by its keys: each half is
-    estimated without the texts of its keys alone, and halves are averaged by their texts, ends of intervals too: they
-    are then rather too wide, since each half is smaller than the whole.
+    The estimates of halves (see `apart`) are averaged by their texts, ends of intervals too: they are then rather too
+    wide, since each half is smaller than the whole.
 
     Args:
         held: what is labelled in it is what the estimator may see.
         halved: False for an estimator that lives on labels in held: to halve these changes more than texts known from
             another language do, so that the rest then stays whole.
     """
-    known = _of_keys(rest, held.keys)
-    if 2 * known.sum() <= len(rest):
-        return list(estimator(rest.take(~known), held))
-    if not halved:
+    if not halved and 2 * _of_keys(rest, held.keys).sum() > len(rest):
         return list(estimator(rest, held))
-    assert held.keys is not None
     parts: dict[Segment, list[Estimate]] = {segment: [] for segment in held.segments}
-    half = halves(held.keys)
-    for mine in (half, ~half):
-        reference = rest.take(~_of_keys(rest, held.keys[mine]))
-        for estimate in estimator(reference, held.take(mine)) if mine.any() and len(reference) else ():
+    for reference, mine in apart(rest, held, coin=OF_BACKTESTS):
+        for estimate in estimator(reference, held.take(mine)):
             parts[estimate.segment].append(estimate)
     return [_together(found) for found in parts.values() if found]
 
 
-def halves(keys: np.ndarray) -> np.ndarray:
-    """(n,) bool, half of the keys True, by their names alone: the same key is in the same half of every set."""
-    # Not the bit by which intervals part the reference once more (`across`): all of a half would be on one side there.
-    names = {
-        key: hashlib.sha256(str(key).encode()).digest()[1] % 2 == 1 for key in dict.fromkeys(keys.tolist())
-    }
-    return np.array([names[key] for key in keys.tolist()], dtype=bool)
+def halves(keys: np.ndarray, *, coin: int) -> np.ndarray:
+    """(n,) bool, half of the keys True, by their names alone: the same key is in the same half of every set.
+
+    Args:
+        coin: those parted by one coin are parted anew by another; by the same all would be on one side.
+    """
+    sides = {key: hashlib.sha256(str(key).encode()).digest()[coin] % 2 == 1 for key in set(keys.tolist())}
+    return np.array([sides[key] for key in keys.tolist()], dtype=bool)
 
 
 def _of_keys(evidence: Evidence, keys: np.ndarray | None) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sabir.estimate.evidence import Evidence, Segment
+from sabir.estimate.expected_counts import counts_of_cells, macro_f1
 
 Chance = Mapping[Segment, float] | float | None
 
@@ -98,30 +99,15 @@ def truth_of(evidence: Evidence, metric: str, chance: Chance = None) -> Truth:
     if metric == "error":
         return Truth(mean, of_mean * math.sqrt(2 / math.pi), near)
     cells = [_confusion(evidence, place) for place in range(len(evidence.segments))]
-    true = np.array([1 - macro_f1(each) for each in cells])
+    true = np.array([1 - macro_f1(counts_of_cells(each)) for each in cells])
     rng = np.random.default_rng(0)
     drawn = [
         1
-        - macro_f1(
-            rng.multinomial(int(each.sum()), each.ravel() / each.sum(), _RESAMPLES).reshape(-1, *each.shape)
-        )
-        for each in cells
+        - macro_f1(counts_of_cells(rng.multinomial(n, each.ravel() / n, _RESAMPLES).reshape(-1, *each.shape)))
+        for each, n in ((each, int(each.sum())) for each in cells)
     ]
     sampling = np.array([np.abs(many - one).mean() for many, one in zip(drawn, true, strict=True)])
     return Truth(true, sampling, near)
-
-
-def macro_f1(cells: np.ndarray) -> np.ndarray:
-    """The mean over labels of F1; 0 for a label neither given nor true.
-
-    Args:
-        cells: (..., K, K + 1) counts by true label and answer; the last answer is none of the labels.
-    """
-    labels = cells.shape[-2]
-    hits = np.diagonal(cells[..., :labels], axis1=-2, axis2=-1)
-    whole = cells.sum(axis=-1) + cells[..., :labels].sum(axis=-2)
-    found: np.ndarray = np.divide(2 * hits, whole, out=np.zeros(whole.shape), where=whole > 0).mean(axis=-1)
-    return found
 
 
 def _confusion(evidence: Evidence, place: int) -> np.ndarray:

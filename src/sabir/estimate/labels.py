@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sabir.estimate.evidence import Evidence
-from sabir.estimate.means import mean_of
+from sabir.estimate.means import ENOUGH, mean_of
 
-ENOUGH = 500  # labels, from which the trust in numbers without labels is tested
 _EXTREME = 0.05  # expected errors are taken for no smaller: the most certain rows are wrong now and then
 _STRATA, _FEWEST_OF_STRATUM = 10, 2  # texts to be chosen from each
 _EVERYWHERE = 0.1  # of the mean size is added to every row's: rows of next to no traffic are chosen too

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FEWEST = 20  # texts or labels; of fewer no method can say much
+ENOUGH = 500  # labelled texts, from which a curve of any shape is fitted, and trust without labels is tested
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -53,6 +56,11 @@ def mean_of(
     kish = whole**2 / float(shares.sum())
     variance = float(squares.sum()) / whole**2 * units / (units - 1) if units > 1 else float("inf")
     return Mean(value, variance, kish)
+
+
+def share(value: float) -> float:
+    """This, or the nearer of 0 and 1."""
+    return min(1.0, max(0.0, value))
 
 
 def groups_of(keys: np.ndarray | None, n: int) -> np.ndarray | None:

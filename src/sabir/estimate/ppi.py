@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sabir.estimate.means import groups_of, mean_of
+from sabir.estimate.means import FEWEST, groups_of, mean_of
 from sabir.stats.shares import independent_rows
 
 FOLDS = 5
-FEWEST = 20  # labels; below them Student's interval is not to be trusted, whatever the values
 # Errors, and right answers: Wilson's interval covers 92.2 % at 50 texts and an error of 0.02.
 FEWEST_OF_A_KIND = 5
 SURPRISES = 0.5  # of each kind, see `from_labels`; twice as many widen 20 labels' intervals by up to a half

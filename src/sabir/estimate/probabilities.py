@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sabir.estimate.evidence import Evidence
-
-ENOUGH = 500  # labelled texts from which a curve of any rising shape is fitted
+from sabir.estimate.means import ENOUGH
 
 _LEAST = 1e-6  # what is less counts as this: a probability rounded to 0 is no proof
 _FURTHEST = 3.0  # of the log of a temperature: 20 times as hot, or as cold

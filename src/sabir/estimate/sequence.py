@@ -1,30 +1,30 @@
-"""Watching a stream: bounds and alarms that stay right however often one looks.
+"""Watching a stream: alarms that stay right however often one looks, and drift against what was labelled.
 
 A bet against "the error is at most b" starts with capital 1 and cannot grow on average while that is true; capital of
 1 / alpha is then as rare as alpha, whenever one looks (Ville). Since errors may rise after months of calm, part of the
 capital is held back for a bet that begins with each window: 6 / (π² t²) for the t-th, in all 1.
+
+Source: betting, Waudby-Smith and Ramdas (2024), https://arxiv.org/abs/2010.09686; bets that begin later, Shin, Ramdas
+and Rinaldo (2024), https://arxiv.org/abs/2203.03532. Departs: a mixture over constant stakes in place of predicted
+ones, so that a row may stand for many texts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sabir.estimate.corrections import benjamini_hochberg
 from sabir.estimate.evidence import Evidence, Segment
-from sabir.estimate.means import Mean, mean_of
+from sabir.estimate.means import FEWEST, Mean, mean_of
 from sabir.stats import holm
 
 # Shares of the capital that are put on "more than b": the best one is (error - b) / (1 - b), so from 0.5 points above a
 # budget to all of it. More of them gain nothing: half way between two the growth is 4 % less than it could be.
 _STAKES = np.geomspace(0.005, 0.9, 14)
-_BUDGETS = np.linspace(0, 1, 301)[1:] ** 2  # that a bound may be: steps of 0.0007 at 0.01, of 0.003 at 0.2
-_CELLS = 2**20  # bets taken at once, some 8 MiB
-
-_FEW = 20  # texts; below them drift is tested by permutation
 _PERMUTATIONS = 2000
 
 
@@ -49,7 +49,7 @@ class Stream:
         return math.exp(min(0.0, -capital))
 
     def after(self, values: np.ndarray, counts: np.ndarray | None = None) -> Stream:
-        """The stream after one window more.
+        """The stream after one window more. Every text is one bet, whatever traffic it stands for.
 
         Args:
             values: (n,) in [0, 1], independent; may be none.
@@ -76,34 +76,6 @@ class Alarm:
     stream: Stream
 
 
-def lower_bounds(
-    windows: Sequence[np.ndarray], *, level: float, counts: Sequence[np.ndarray] | None = None
-) -> np.ndarray:
-    """(T,) what the error of a stream has at least been, after each of T windows; all T hold together at this level.
-
-    Precisely: had no text had an expected error above the t-th bound, the bets would have made 1 / (1 - level) of 1.
-    Where the error does not change it lies above all T bounds with this probability; where it has risen the bound is
-    for the risen error, after it fell again for the highest there was, ever more faintly.
-
-    Args:
-        windows: (n_t,) each, in [0, 1]: errors of labelled texts, or expected errors of unlabelled ones.
-        counts: (n_t,) each, the texts of a row; None: 1.
-    Source: betting, Waudby-Smith and Ramdas (2024), https://arxiv.org/abs/2010.09686; bets that begin later, Shin,
-        Ramdas and Rinaldo (2024), https://arxiv.org/abs/2203.03532. Departs: a mixture over constant stakes in place of
-        predicted ones, so that a row may stand for many texts.
-    """
-    held = np.full((len(_STAKES), len(_BUDGETS)), -math.inf)
-    bounds = []
-    for place, values in enumerate(windows):
-        held = np.logaddexp(held, math.log(_held_for(place + 1)))
-        held = held + _growth(values, None if counts is None else counts[place], _BUDGETS)
-        evidence = np.logaddexp.reduce(held, axis=0) - math.log(len(_STAKES))
-        # The higher the budget, the less is made of betting against it.
-        refuted = _BUDGETS[evidence >= -math.log(1 - level)]
-        bounds.append(float(refuted.max()) if len(refuted) else 0.0)
-    return np.array(bounds)
-
-
 def alarms(
     evidence: Evidence,
     values: np.ndarray,
@@ -118,13 +90,16 @@ def alarms(
     budget, an alarm ever comes with probability `false_alarms` at most, over all streams and looks together; when some
     are, at most this share of the alarms of any one look is false in expectation (e-BH).
 
+    Every text is one bet, whatever its `weight`: what is held against the budget is the error of texts, not of traffic.
+    (Bets by traffic would be few large ones where traffic is uneven.)
+
     Args:
         values: (n,) of the rows, in [0, 1], independent given the past: errors of labelled ones, NaN of others, held
             against the budget; or expected errors of all, held against the budget and as much more as those may be too
             large in this segment (for a calibrated curve: error - low of its estimate).
         budgets: of each stream, a segment without window.
         earlier: streams to go on from; one of another budget begins anew.
-    Source: as of `lower_bounds`; over streams see `corrections.benjamini_hochberg`.
+    Source: see above; over streams see `corrections.benjamini_hochberg`.
     """
     known = ~np.isnan(values)
     before = earlier or {}
@@ -159,7 +134,8 @@ def drift(
 
     One-sided, corrected over the segments (Holm). Against the reference's rows of its language and domain, else of its
     language; None where there are none. A Welch test of means with at least the variance that both sets have together
-    (alone it is deceived by sets in which all values happen to be equal); by permutation, mid-p, below 20 texts.
+    (alone it is deceived by sets in which all values happen to be equal); by permutation, mid-p, below 20 texts. Means
+    are by traffic (`weight`), within each set.
 
     Args:
         reference_values, production_values: (n,) of their rows, such as expected errors by one curve; NaN: left out.
@@ -185,17 +161,33 @@ def drift(
 
 @dataclass(frozen=True)
 class _Values:
-    """Of some rows: values, texts of each, and the mean with its variance."""
+    """Some rows: (n,) values, texts of each, and what each of its texts weighs, 1 on average; the mean.
+
+    Args:
+        units: as many texts of equal weight say as much, if all are independent (Kish).
+    """
 
     values: np.ndarray
     counts: np.ndarray
+    weights: np.ndarray
     mean: Mean
+    units: float
 
     @classmethod
     def of(cls, evidence: Evidence, values: np.ndarray, mine: np.ndarray) -> _Values:
-        mine = mine & ~np.isnan(values)
+        mine = mine & ~np.isnan(values) & (evidence.weights > 0)
         counts, keys = evidence.counts[mine], None if evidence.keys is None else evidence.keys[mine]
-        return cls(values[mine], counts, mean_of(values[mine], counts=counts, keys=keys))
+        weights = evidence.weights[mine] / counts
+        if len(counts):
+            weights = weights / np.average(weights, weights=counts)
+        mean = mean_of(values[mine], weights=weights, counts=counts, keys=keys)
+        return cls(
+            values[mine],
+            counts,
+            weights,
+            mean,
+            mean_of(values[mine], weights=weights, counts=counts).units,
+        )
 
     @property
     def texts(self) -> int:
@@ -207,13 +199,14 @@ def _risen(before: _Values, now: _Values) -> float | None:
 
     if not before.texts or not now.texts or before.texts + now.texts < 3:
         return None
-    rise = now.mean.value - before.mean.value
-    if min(before.mean.units, now.mean.units) < _FEW:
+    if min(before.texts, now.texts) < FEWEST:
         return _permuted(before, now)
-    values, counts = np.append(before.values, now.values), np.append(before.counts, now.counts)
-    together = mean_of(values, counts=counts).variance * counts.sum()
+    if min(before.mean.units, now.mean.units) <= 1:  # all of one key
+        return 1.0
+    values, counts, weights = _both(before, now)
+    together = mean_of(values, weights=weights, counts=counts)
     parts = before.mean.variance, now.mean.variance
-    variance = max(sum(parts), together * (1 / before.texts + 1 / now.texts))
+    variance = max(sum(parts), together.variance * together.units * (1 / before.units + 1 / now.units))
     if variance == 0:
         return 1.0
     freedom = (
@@ -221,18 +214,30 @@ def _risen(before: _Values, now: _Values) -> float | None:
         if sum(parts)
         else before.mean.units + now.mean.units - 2
     )
-    return float(stdtr(freedom, -rise / math.sqrt(variance)))
+    return float(stdtr(freedom, (before.mean.value - now.mean.value) / math.sqrt(variance)))
 
 
 def _permuted(before: _Values, now: _Values) -> float:
-    """Mid-p of the sum of the smaller set among as many texts drawn from both."""
-    values, counts = np.append(before.values, now.values), np.append(before.counts, now.counts)
+    """Mid-p of the difference of means among those of two sets as large drawn from both."""
+    values, counts, weights = _both(before, now)
     small, rises = (now, 1.0) if now.texts <= before.texts else (before, -1.0)
     drawn = _distinct(np.random.default_rng(0), round(float(counts.sum())), small.texts)
-    sums = rises * values[np.searchsorted(np.cumsum(counts), drawn, side="right")].sum(axis=1)
-    seen = rises * float(small.values @ small.counts)
-    above, level = (sums > seen + 1e-9).sum(), (np.abs(sums - seen) <= 1e-9).sum()
+    rows = np.searchsorted(np.cumsum(counts), drawn, side="right")
+    traffic, sums = weights[rows].sum(axis=1), (weights * values)[rows].sum(axis=1)
+    others, other_sums = counts @ weights - traffic, counts @ (weights * values) - sums
+    found = rises * (sums / traffic - other_sums / others)
+    seen = now.mean.value - before.mean.value
+    above, level = (found > seen + 1e-9).sum(), (np.abs(found - seen) <= 1e-9).sum()
     return float((above + (level + 1) / 2) / (_PERMUTATIONS + 1))  # the order seen is one of them
+
+
+def _both(before: _Values, now: _Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, counts and weights of both as one."""
+    return (
+        np.append(before.values, now.values),
+        np.append(before.counts, now.counts),
+        np.append(before.weights, now.weights),
+    )
 
 
 def _distinct(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
@@ -245,18 +250,11 @@ def _distinct(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
     return chosen
 
 
-def _growth(values: np.ndarray, counts: np.ndarray | None, budgets: float | np.ndarray) -> np.ndarray:
-    """(stakes, ...) how the logarithm of the capital grows when these values come, for each of the budgets."""
-    least = np.maximum(budgets, 1e-9)  # a budget of 0 is passed by the first error
+def _growth(values: np.ndarray, counts: np.ndarray | None, budget: float) -> np.ndarray:
+    """(stakes,) how the logarithm of the capital grows when these values come."""
+    over = values / max(budget, 1e-9) - 1  # a budget of 0 is passed by the first error
     counted = np.ones(len(values)) if counts is None else counts
-    stakes = _STAKES.reshape(-1, *[1] * (1 + np.ndim(budgets)))
-    grown = np.zeros((len(_STAKES), *np.shape(budgets)))
-    rows = max(1, _CELLS // (len(_STAKES) * np.size(budgets)))
-    for start in range(0, len(values), rows):
-        part = slice(start, start + rows)
-        over = np.divide.outer(values[part], least) - 1
-        grown += np.moveaxis(np.log1p(stakes * over), 1, -1) @ counted[part]
-    return grown
+    return np.array([np.log1p(stake * over) @ counted for stake in _STAKES])
 
 
 def _held_for(look: int) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ class Watched:
     Args:
         alarming: segments whose error is surely over budget, all looks and languages together.
         streams: to be kept for the next look: a mapping a language and domain.
+        unwatched: languages and domains in which no alarm is possible: nothing bounds how wrong the curve may be there.
     """
 
     alarming: frozenset[Segment]
     streams: tuple[Mapping[str, Any], ...]
+    unwatched: tuple[Segment, ...] = ()
 
 
 def watched(
@@ -40,73 +43,121 @@ def watched(
     earlier: Sequence[Mapping[str, Any]],
     labelled: Sequence[Estimate],
 ) -> Watched:
-    """The alarms of today's texts, going on from what earlier ones said.
+    """The alarms of today's texts, going on from what earlier windows of time said.
 
     Expected errors by the calibrated curve are bet against the budget and as much more as the curve may be too high in
-    a language it was not fitted on. Half of the false alarms are borne for that, half for the bets. A segment with
-    labels enough is alarming by these alone: if its whole interval is over.
+    a language it was not fitted on, whatever the number of texts. Half of the false alarms are borne for that, half
+    for the bets. Windows of time are bet on once: the newest one again, from where the bets stood before it, when more
+    of it is known. Texts that are not parted by time are a look by themselves; nobody knows which were seen before.
 
     Args:
         budgets: by language.
-        earlier: streams that were kept. Of texts parted by time, windows that were bet on before are left out.
-        labelled: estimates that stand on labels.
+        earlier: streams that were kept.
+        labelled: estimates that stand on labels, at a level that holds for all languages together: such a segment is
+            alarming by these alone, if its whole interval is over.
     """
     known_by_labels = {one.segment for one in labelled}
-    by_labels = {
+    alarming = {
         one.segment for one in labelled if one.low is not None and one.low > budgets[one.segment.language]
     }
-    kept = {Segment(row["language"], row["domain"]): row for row in earlier}
-    seen = np.array([_is_new(one, kept) for one in asked.segments], dtype=bool)[asked.segment]
     values = curve(reference).rows(asked)
-    new = asked.take(seen & ~np.isnan(values))
-    if not len(new):
-        return Watched(frozenset(by_labels), tuple(earlier))
-    places = {Segment(one.language, one.domain) for one in new.segments}
-    slack = _slack(reference, new, 1 - false_alarms / len(places))
-    bounds = {}
-    for place in places:
-        before = kept.get(place)
-        if before is not None and before["base"] == budgets[place.language]:
-            bounds[place] = before["budget"]
-        elif place in slack:
-            bounds[place] = min(1.0, budgets[place.language] + slack[place])
-    told = new.take(
-        np.array([Segment(one.language, one.domain) in bounds for one in new.segments])[new.segment]
-    )
-    streams = {
-        place: Stream(row["budget"], row["looks"], tuple(row["capital"])) for place, row in kept.items()
-    }
-    found = alarms(told, curve(reference).rows(told), bounds, false_alarms=false_alarms / 2, earlier=streams)
+    usable = asked.take(~np.isnan(values))
+    places = {_place(one) for one in usable.segments}
+    slack = _slack(reference, usable, 1 - false_alarms / max(1, len(places)))
+    kept = {Segment(row["language"], row["domain"]): row for row in earlier}
+    bounds, before = {}, {}
+    for place in sorted(places):
+        row = _goes_on(kept.get(place), usable, place, budgets[place.language])
+        if row is not None:
+            bounds[place] = row["budget"]
+            before[place] = row
+        elif place in slack and budgets[place.language] + slack[place] < 1:
+            bounds[place] = budgets[place.language] + slack[place]
     rows = dict(kept)
-    for one in found:
-        place = Segment(one.segment.language, one.segment.domain)
-        rows[place] = {
-            "language": place.language,
-            "domain": place.domain,
-            "base": budgets[place.language],
-            "window": one.segment.window,
-            **asdict(one.stream),
-        }
-    raised = {one.segment for one in found if one.raised} - known_by_labels
-    return Watched(frozenset(by_labels | raised), tuple(rows.values()))
+    for window in sorted({one.window for one in usable.segments}):
+        here = usable.take(
+            np.array(
+                [
+                    one.window == window and _place(one) in bounds and not _is_over(one, before)
+                    for one in usable.segments
+                ],
+                dtype=bool,
+            )[usable.segment]
+        )
+        streams = {place: _stand(row, window) for place, row in before.items()}
+        found = alarms(
+            here, curve(reference).rows(here), bounds, false_alarms=false_alarms / 2, earlier=streams
+        )
+        for one in found:
+            place = _place(one.segment)
+            if one.raised and one.segment not in known_by_labels:
+                alarming.add(one.segment)
+            stood = streams.get(place, Stream(bounds[place]))
+            before[place] = {
+                "language": place.language,
+                "domain": place.domain,
+                "base": budgets[place.language],
+                "budget": bounds[place],
+                "window": window,
+                "before": [stood.looks, list(stood.capital)] if stood.looks else None,
+                "after": [one.stream.looks, list(one.stream.capital)],
+            }
+            if span_of(window) is not None:
+                rows[place] = before[place]
+    return Watched(frozenset(alarming), tuple(rows.values()), tuple(sorted(places - set(bounds))))
 
 
-def _is_new(segment: Segment, kept: Mapping[Segment, Mapping[str, Any]]) -> bool:
-    """Whether a window was not bet on before; those without a name, or with one by number, are new each time."""
-    before = kept.get(Segment(segment.language, segment.domain))
-    return before is None or "-" not in segment.window or segment.window > before["window"]
+def span_of(window: str) -> str | None:
+    """Whether a window is a "day", a "week" or a "month", by its name; None of others."""
+    return next((span for span, form in _SPANS.items() if form.fullmatch(window)), None)
+
+
+_SPANS = {
+    "day": re.compile(r"\d{4}-\d\d-\d\d"),
+    "week": re.compile(r"\d{4}-W\d\d"),
+    "month": re.compile(r"\d{4}-\d\d"),
+}
+
+
+def _place(segment: Segment) -> Segment:
+    return Segment(segment.language, segment.domain)
+
+
+def _goes_on(
+    row: Mapping[str, Any] | None, asked: Evidence, place: Segment, budget: float
+) -> Mapping[str, Any] | None:
+    """A kept stream, where today's texts go on from it: against the same budget, in windows of the same span."""
+    if row is None or row["base"] != budget:
+        return None
+    spans = {span_of(one.window) for one in asked.segments if _place(one) == place}
+    return row if spans == {span_of(row["window"])} else None
+
+
+def _is_over(segment: Segment, before: Mapping[Segment, Mapping[str, Any]]) -> bool:
+    """Whether a window lies before the newest one that was bet on."""
+    row = before.get(_place(segment))
+    return row is not None and segment.window < row["window"]
+
+
+def _stand(row: Mapping[str, Any], window: str) -> Stream:
+    """How the bets stood before a window."""
+    kept = row["before"] if row["window"] == window else row["after"]
+    return Stream(row["budget"]) if kept is None else Stream(row["budget"], kept[0], tuple(kept[1]))
 
 
 def _slack(reference: Evidence, asked: Evidence, level: float) -> dict[Segment, float]:
     """How much too high the curve may be, by language and domain; those it says nothing of are left out."""
+    many = replace(asked, count=asked.counts * _MANY)  # what chance does to few texts is the bets' to bear
     found: dict[Segment, float] = {}
-    for one in ESTIMATORS.get(CALIBRATED).function(reference, asked, level=level):
+    for one in ESTIMATORS.get(CALIBRATED).function(reference, many, level=level):
         if one.error is not None and one.low is not None:
-            place = Segment(one.segment.language, one.segment.domain)
             # an interval that ends at 0 does not say how far it would have gone
             wide = one.error - one.low if one.low > 0 else max(one.error, (one.high or 0.0) - one.error)
-            found[place] = max(found.get(place, 0.0), wide)
+            found[_place(one.segment)] = max(found.get(_place(one.segment), 0.0), wide)
     return found
+
+
+_MANY = 10**6
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from sabir.work.prepare import Example, read_examples
 
 FILE = "file/"  # how members whose answers came from elsewhere are called
 JUDGE = "estimate.judge.model"
+NOT_THERE = "members that are not there"
 
 
 @dataclass(frozen=True)
@@ -334,13 +335,24 @@ def _there(standing: Standing, state: State, wanted: Sequence[Member]) -> tuple[
     for one in wanted:
         member = one if _can_be_had(standing, state, one) else _in_its_place(standing, state, one)
         if member is None:
-            missing.append(one.name)
+            missing.append(one)
         else:
             found.append(member)
-    if not missing:
-        return found, []
-    shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    return found, [f"members that are not there: {shown}. {standing.run_first}"]
+    kept = [one.name for one in missing if one.kind == "checkpoints"]
+    others = [one.name for one in missing if one.kind != "checkpoints"]
+    said = []
+    if others:
+        said.append(f"{NOT_THERE}: {_some(others)}. {standing.run_first}")
+    if kept:
+        said.append(
+            f"{NOT_THERE}: {_some(kept)}. Trainings keep them from then on where ensemble.free names "
+            "checkpoints."
+        )
+    return found, said
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _can_be_had(standing: Standing, state: State, member: Member) -> bool:
@@ -434,4 +446,5 @@ def refuse_without_members(asking: Asking, kind: str, needs: Iterable[str]) -> N
     """Raise InputError where an estimator needs members and there is none."""
     if "agreement" in needs and not asking.names(kind):
         fix = "Name more under ensemble: (free: [adapters, merges], seeds: 3, files: ...)."
-        raise InputError("ensemble", f"nobody answers beside {asking.model.name}.", fix)
+        lacking = [one for one in asking.missing if one.startswith(NOT_THERE)]
+        raise InputError("ensemble", f"nobody answers beside {asking.model.name}.", " ".join(lacking) or fix)

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sabir.catalog import Entry, did_you_mean
 from sabir.config import KINDS
 from sabir.errors import InputError
@@ -22,7 +20,14 @@ from sabir.estimate.labels import ENOUGH, standing_for
 from sabir.estimate.ppi import FEWEST
 from sabir.project.alarms import Before, drifted, flagged, watched
 from sabir.project.asking import Asking, answered, asking, labelled_evidence, refuse_without_members
-from sabir.project.given import Given, agree_to_the_price, answered_elsewhere, of_outputs, of_texts
+from sabir.project.given import (
+    Given,
+    agree_to_the_price,
+    answered_elsewhere,
+    chance_of,
+    of_outputs,
+    of_texts,
+)
 from sabir.project.history import Estimated, History
 from sabir.project.running import Hand, writing
 from sabir.project.standing import Standing
@@ -80,13 +85,10 @@ def _concluded(given: Given, entry: Entry, kind: str, release: str | None) -> Do
     config = standing.config.estimate
     found = _with_labels(entry, reference, asked, config.level)
     facts = _facts(reference, asked, given.before)
-    found = flagged(found, facts, config.false_alarms)
+    found = _near_chance(flagged(found, facts, config.false_alarms), reference, given.chance)
     languages = list(dict.fromkeys(one.segment.language for one in found))
     usual, metric = given.before.reference if given.before else reference, entry.facts["metric"]
     budgets = _budgets(config.budget, errors_by_language(usual, metric), languages)
-    by_labels = (
-        ESTIMATORS.get("ppi").function(reference, asked, level=config.level) if asked.labelled.any() else ()
-    )
     told = {"kind": kind, "names": who.names(), "n": len(who.members)}
     kept = Estimated(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -101,11 +103,18 @@ def _concluded(given: Given, entry: Entry, kind: str, release: str | None) -> Do
     watch = watched(
         reference,
         asked,
-        _budgets(config.budget, errors_by_language(usual), languages),
+        _budgets(None if metric != "error" else config.budget, errors_by_language(usual), languages),
         false_alarms=config.false_alarms,
         earlier=history.streams(kept),
-        labelled=[one for one in by_labels if one.n_labelled >= FEWEST],
+        labelled=_by_labels(reference, asked, config.false_alarms),
     )
+    unwatched = ", ".join(map(str, watch.unwatched))
+    warnings = given.warnings
+    if unwatched:
+        warnings = (
+            *warnings,
+            f"no alarm can be raised in {unwatched}: too little is labelled, or it differs too much.",
+        )
     document = estimate_document(
         found,
         _advice(who, found, errors_by_language(reference, metric), asked, budgets),
@@ -117,7 +126,7 @@ def _concluded(given: Given, entry: Entry, kind: str, release: str | None) -> Do
         budgets=budgets,
         alarms=watch.alarming,
         facts=facts,
-        warnings=given.warnings,
+        warnings=warnings,
     )
     kept = replace(kept, estimates=tuple(document["estimates"]), streams=watch.streams)
     document["history"] = history.earlier(kept)
@@ -135,10 +144,15 @@ def judged(standing: Standing, *, wanted: Wanted, kinds: Sequence[str], hand: Ha
     agree_to_the_price(who, {}, hand)
     graph = answered(who, {}, hand=hand)
     found = {"all": labelled_evidence(who, graph)}
+    if not found["all"].labelled.any():
+        fix = "Add test rows that no model was trained on."
+        raise InputError(
+            standing.where, "there are no labelled test rows to judge by.", " ".join([*who.missing, fix])
+        )
     found |= {kind: labelled_evidence(who, graph, kind=kind) for kind in who.kinds if len(who.kinds) > 1}
     answer = standing.facts.task.answer
     fitting = [one.name for one in ESTIMATORS if answer in one.facts["answers"]]
-    chance = chance_of(found["all"])
+    chance = chance_of(who, graph, found["all"])
     tested = backtest(found, estimators=fitting, level=config.estimate.level, chance=chance)
     if wanted.model is None and not kinds and tested.best is not None:
         with writing(standing.store):
@@ -223,6 +237,32 @@ def _well_labelled(asked: Evidence) -> Evidence:
     return replace(rows, segments=named, weight=weight / mean[rows.segment], inclusion=None)
 
 
+def _near_chance(
+    found: Sequence[Estimate], reference: Evidence, chance: Mapping[Segment, float]
+) -> list[Estimate]:
+    """The estimates, flagged where the model is hardly better than guessing on the labelled texts."""
+    labelled = reference.take(reference.labelled)
+    near = truth_of(labelled, "error", chance).near_chance
+    places = {
+        (one.language, one.domain) for one, is_near in zip(labelled.segments, near, strict=True) if is_near
+    }
+    said = "near chance: the model is hardly better than guessing on the labelled texts, and its error says nothing"
+    return [
+        replace(one, flags=(said, *one.flags))
+        if (one.segment.language, one.segment.domain) in places
+        else one
+        for one in found
+    ]
+
+
+def _by_labels(reference: Evidence, asked: Evidence, false_alarms: float) -> list[Estimate]:
+    """Estimates that stand on labels enough, at a level that holds for all of them together; of one look."""
+    if not asked.labelled.any():
+        return []
+    found = ESTIMATORS.get("ppi").function(reference, asked, level=1 - 2 * false_alarms / len(asked.segments))
+    return [one for one in found if one.n_labelled >= FEWEST]
+
+
 def _budgets(
     given: float | Mapping[str, float] | None, errors: Mapping[str, float], languages: Iterable[str]
 ) -> dict[str, float]:
@@ -296,13 +336,4 @@ def _costs(who: Asking) -> dict[str, Cost]:
         if record is not None and (device_s := record["cost"].get("device_s")) is not None:
             usd = None if usd_per_hour is None else device_s / 3600 * usd_per_hour
             found[language] = Cost(device_s, usd)
-    return found
-
-
-def chance_of(labelled: Evidence) -> dict[Segment, float]:
-    """The error of always answering a segment's most frequent label; where answers are not labels, 1."""
-    found = {}
-    for place, segment in enumerate(labelled.segments):
-        truth = None if labelled.truth is None else labelled.truth[labelled.segment == place]
-        found[segment] = 1.0 if truth is None or not len(truth) else 1 - np.bincount(truth).max() / len(truth)
     return found

@@ -13,7 +13,7 @@ from sabir.catalog import did_you_mean
 from sabir.engine.steps import Graph
 from sabir.errors import InputError
 from sabir.estimate.calibration import curve
-from sabir.estimate.evidence import Evidence
+from sabir.estimate.evidence import Evidence, Segment
 from sabir.estimate.labels import choose as choose_texts
 from sabir.plan import PRODUCTION, Texts, answers_name
 from sabir.plan.steps import Steps
@@ -39,6 +39,7 @@ class Given:
         digest: of the texts.
         before: where another model than the one in use is asked about, that one on the same texts.
         warnings: what a user should know.
+        chance: the error of guessing, of each labelled segment.
     """
 
     who: Asking
@@ -47,6 +48,7 @@ class Given:
     digest: str
     before: Before | None
     warnings: tuple[str, ...]
+    chance: Mapping[Segment, float]
 
 
 def of_texts(
@@ -92,7 +94,8 @@ def of_texts(
     if choose is not None and out is not None:
         _write_choice(out, choose, who, graph, production, reference, asked)
     before = _before(who, production, known, texts, hand)
-    return Given(who, reference, asked, production.digest, before, tuple(warnings))
+    chance = chance_of(who, graph, reference)
+    return Given(who, reference, asked, production.digest, before, tuple(warnings), chance)
 
 
 def answered_elsewhere(path: Path) -> list[str]:
@@ -134,7 +137,9 @@ def of_outputs(who: Asking, path: Path, names: Sequence[str], *, hand: Hand) -> 
     if found.duplicates:
         warnings.append(f"{path}: {found.duplicates:,} rows have the id of another; each is counted.")
         hand.warn(warnings[-1])
-    return Given(who, labelled_evidence(who, graph), found.evidence, found.digest, None, tuple(warnings))
+    reference = labelled_evidence(who, graph)
+    chance = chance_of(who, graph, reference)
+    return Given(who, reference, found.evidence, found.digest, None, tuple(warnings), chance)
 
 
 @dataclass(frozen=True)
@@ -251,4 +256,20 @@ def _to_be_asked(
     for language in who.standing.config.languages:
         splits, _ = load(facts.sources[language], facts.tasks[language])
         found[language, "test"] = splits["test"]
+    return found
+
+
+def chance_of(who: Asking, graph: Graph, labelled: Evidence) -> dict[Segment, float]:
+    """The error of guessing in each labelled segment: of always answering its most frequent label, of any of a row's
+    choices; 1 where answers are written."""
+    by_language: dict[str, list[float]] = {}
+    if who.standing.facts.task.answer == "choice":
+        for language, row in texts_of(who, graph, who.standing.config.languages, split="test"):
+            by_language.setdefault(language, []).append(1 - 1 / len(row.options))
+    found = {}
+    for place, segment in enumerate(labelled.segments):
+        truth = None if labelled.truth is None else labelled.truth[labelled.segment == place]
+        known = truth[truth >= 0] if truth is not None else np.zeros(0, int)
+        chances = by_language.get(segment.language, [1.0])
+        found[segment] = 1 - np.bincount(known).max() / len(known) if len(known) else float(np.mean(chances))
     return found

@@ -125,16 +125,9 @@ class History:
         return list(found.values())
 
     def streams(self, than: Estimated) -> tuple[Row, ...]:
-        """How the bets stood before this estimate: after the newest file of the same model; of a file that was
-        estimated before, as before its first time."""
-        after: dict[str, tuple[Row, ...]] = {}  # by file, in the order of their first times
-        for entry in self.entries():
-            if entry.fingerprint == than.fingerprint:
-                after[entry.production] = entry.streams
-        files = list(after)
-        if than.production in after:
-            files = files[: files.index(than.production)]
-        return after[files[-1]] if files else ()
+        """How the bets stand: after the newest estimate of the same model."""
+        found = [entry.streams for entry in self.entries() if entry.fingerprint == than.fingerprint]
+        return found[-1] if found else ()
 
     def chosen(self) -> dict[str, str]:
         """The `estimator` and kind of `members` that the last backtest chose; empty where there was none."""
@@ -152,7 +145,7 @@ class History:
             last.pop((entry.fingerprint, entry.production), None)
             last[entry.fingerprint, entry.production] = entry
         last.pop((than.fingerprint, than.production), None)
-        return list(last.values())
+        return [entry for entry in last.values() if _is_earlier(entry, than)]
 
     def _files(self) -> list[tuple[int, Path]]:
         try:
@@ -162,6 +155,11 @@ class History:
         return sorted(
             (int(match[1]), self.folder / name) for name in names if (match := ENTRY_FILE.fullmatch(name))
         )
+
+
+def _is_earlier(entry: Estimated, than: Estimated) -> bool:
+    """Whether an estimate belongs to the trend of another; one of a candidate is none of the releases' in use."""
+    return entry.release is not None or than.release is None or entry.fingerprint == than.fingerprint
 
 
 def _key(row: Row, entry: Estimated) -> tuple[Any, ...]:

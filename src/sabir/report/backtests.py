@@ -35,9 +35,16 @@ def backtest_document(backtest: Backtest, *, model: str, warnings: Sequence[str]
 
 
 def backtests(document: Document) -> list[Table]:
-    """A table for each way of leaving out: a row an estimator and kind of members, the nearest first."""
-    folds = dict.fromkeys(row["fold"] for row in document["summary"])
-    return [_of_fold(document, fold, last=at == len(folds) - 1) for at, fold in enumerate(folds)]
+    """A table for each way of leaving out: a row an estimator and kind of members, the nearest first.
+
+    Under the last stands whom to trust and why, and what could not be judged.
+    """
+    folds = list(dict.fromkeys(row["fold"] for row in document["summary"]))
+    best = document["best"]
+    last = (*([] if best is None else [best["why"]]), *document["warnings"])
+    if not folds:
+        return [Table("Nothing was judged", ("estimator",), (), last)] if last else []
+    return [_of_fold(document, fold, last if fold == folds[-1] else ()) for fold in folds]
 
 
 def segments(document: Document, estimator: str | None = None, members: str | None = None) -> Table | None:
@@ -70,7 +77,7 @@ def segments(document: Document, estimator: str | None = None, members: str | No
     return Table(title, tuple(columns), tuple(zip(*columns.values(), strict=True)), tuple(notes))
 
 
-def _of_fold(document: Document, fold: str, *, last: bool) -> Table:
+def _of_fold(document: Document, fold: str, last: Sequence[str]) -> Table:
     rows = [row for row in document["summary"] if row["fold"] == fold]
     rows.sort(key=lambda row: (row["mae"] is None, row["mae"]))
     best = document["best"]
@@ -94,7 +101,7 @@ def _of_fold(document: Document, fold: str, *, last: bool) -> Table:
         f"{LEFT_OUT.get(fold, fold)}: how far off estimates were",
         tuple(columns),
         tuple(zip(*columns.values(), strict=True)),
-        (*_floors(rows), *_legend(rows), *([best["why"]] if last and best is not None else [])),
+        (*_floors(rows), *_legend(rows), *last),
         frozenset((at, 0) for at, yes in enumerate(chosen) if yes),
     )
 

@@ -18,6 +18,7 @@ from sabir.metrics import measure
 from sabir.metrics.agreement import all_agreements
 from sabir.tasks import Task
 from sabir.work.incoming import LANGUAGE, folded
+from sabir.work.meant import meant
 from sabir.work.outputs import read_answers
 from sabir.work.prepare import Example, read_examples
 
@@ -140,7 +141,14 @@ def _answers(given: Path | Answers | None, part: Answered, rows: Sequence[Exampl
         return [None] * len(rows)
     if isinstance(given, Path):
         return _read(part.task, read_answers(given))
-    return [None if (said := given.get(row.id)) is None else part.task.read(said) for row in rows]
+    return [None if (said := given.get(row.id)) is None else _meant(part.task, said, row) for row in rows]
+
+
+def _meant(task: Task, said: str, row: Example) -> str | None:
+    """What an answer from elsewhere says; where one is to be chosen None, if it is none of them."""
+    chosen = task.answer in ("label", "choice")
+    found = meant(said, task.labels or row.options) if chosen else said
+    return None if found is None else task.read(found)
 
 
 def _read(task: Task, said: Sequence[Answers]) -> list[str | None]:

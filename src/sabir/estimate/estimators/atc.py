@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sabir.estimate.across import Predict, across_segments
-from sabir.estimate.catalog import ESTIMATORS, EVERY_ANSWER
+from sabir.estimate.catalog import CHOSEN, ESTIMATORS
 from sabir.estimate.evidence import Estimate, Evidence
 from sabir.estimate.probabilities import confidences, flags_of_confidence
 
@@ -18,7 +18,7 @@ from sabir.estimate.probabilities import confidences, flags_of_confidence
     source="https://arxiv.org/abs/2201.04234",
     needs=("confidence",),
     assumes="Texts below one and the same confidence are wrong, as many as there are; confidence is continuous.",
-    answers=EVERY_ANSWER,
+    answers=CHOSEN,
     metric="error",
 )
 def atc(reference: Evidence, production: Evidence, *, level: float) -> list[Estimate]:

@@ -7,7 +7,7 @@ import numpy as np
 from sabir.estimate.across import Predict, across_segments
 from sabir.estimate.catalog import ESTIMATORS
 from sabir.estimate.evidence import Estimate, Evidence
-from sabir.estimate.judged import macro_f1
+from sabir.estimate.expected_counts import counts_of_cells, macro_f1
 from sabir.estimate.probabilities import calibrated, flags_of_confidence
 
 
@@ -53,4 +53,4 @@ def _one_less_macro_f1(evidence: Evidence, shares: np.ndarray) -> np.ndarray:
     weighted = (shares * evidence.weights[:, None])[known]
     np.add.at(cells, (evidence.segment[known], answers[known]), weighted)
     some = cells.any(axis=(1, 2))
-    return np.where(some, 1 - macro_f1(cells.swapaxes(1, 2)), np.nan)
+    return np.where(some, 1 - macro_f1(counts_of_cells(cells.swapaxes(1, 2))), np.nan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sabir.estimate.across import Predict, across_segments
-from sabir.estimate.catalog import ESTIMATORS, EVERY_ANSWER
+from sabir.estimate.catalog import CHOSEN, ESTIMATORS
 from sabir.estimate.evidence import Estimate, Evidence
 from sabir.estimate.probabilities import flags_of_confidence, own_confidences
 
@@ -15,7 +15,7 @@ from sabir.estimate.probabilities import flags_of_confidence, own_confidences
     source="https://arxiv.org/abs/2107.03315",
     needs=("confidence",),
     assumes="Where the model is less sure by some points, it is as many points worse.",
-    answers=EVERY_ANSWER,
+    answers=CHOSEN,
     metric="error",
 )
 def doc(reference: Evidence, production: Evidence, *, level: float) -> list[Estimate]:

@@ -9,7 +9,8 @@ from sabir.estimate.catalog import ESTIMATORS, EVERY_ANSWER
 from sabir.estimate.evidence import Estimate, Evidence, Segment
 from sabir.estimate.flags import general
 from sabir.estimate.guesses import expected_errors
-from sabir.estimate.ppi import FEWEST, FOLDS, Guesses, from_labels
+from sabir.estimate.means import FEWEST, share
+from sabir.estimate.ppi import FOLDS, Guesses, from_labels
 
 
 @ESTIMATORS.register(
@@ -65,9 +66,9 @@ def _of_segment(
     return Estimate(
         segment,
         "ppi",
-        _share(found.mean),
-        _share(found.low),
-        _share(found.high),
+        share(found.mean),
+        share(found.low),
+        share(found.high),
         level,
         n,
         n_labelled=len(of_texts),
@@ -82,7 +83,3 @@ def _distrust(production: Evidence, expected: np.ndarray, known: np.ndarray) -> 
         return ()
     way = "below" if trust.gap > 0 else "above"
     return (f"not to be trusted without labels: expected errors are {abs(trust.gap):.3f} {way} the labels",)
-
-
-def _share(value: float) -> float:
-    return min(1.0, max(0.0, value))

@@ -11,7 +11,7 @@ from sabir.estimate.expected_counts import (
     counts_of,
     expected_labels,
     labels_of,
-    macro_f1_of,
+    macro_f1,
     mistakes_of,
     powered,
     resampled_means,
@@ -19,12 +19,13 @@ from sabir.estimate.expected_counts import (
 from sabir.estimate.flags import general
 from sabir.estimate.guesses import expected_errors
 from sabir.estimate.labels import standing_for
-from sabir.estimate.means import groups_of
+from sabir.estimate.means import FEWEST, groups_of, share
+from sabir.estimate.ppi import FEWEST_OF_A_KIND
 from sabir.stats import rare_labels
 from sabir.stats.resampling import expanded_percentiles
 
 NAME = "ppi-macro-f1"
-FEWEST = 20  # labels; fewer hold too few of every class for any interval
+FEWEST_FOR_INTERVAL = 50  # independent labels; a bootstrap of fewer is too narrow
 FEWEST_FOR_HELP = 200  # labels, from which the expected texts help
 
 
@@ -41,6 +42,9 @@ def ppi_macro_f1(reference: Evidence, production: Evidence, *, level: float) -> 
 
     A text without a label counts as right with probability 1 - its expected error; the rest goes to the other labels as
     the reference's mistakes of the same answer do, each counted once more. Below 200 labels the labels alone.
+
+    There is an interval from 50 labels on, with five errors and five right answers among them: of fewer, resamples have
+    too little to vary.
     """
     flags = general(reference, production)
     if production.answer is None or production.truth is None:
@@ -66,6 +70,7 @@ def _of_segment(
     flags: tuple[str, ...],
 ) -> Estimate:
     """As the estimator; likely: (n,) expected errors of all rows and (K + 1, K) mistakes, see `mistakes_of`."""
+    assert production.answer is not None
     assert production.truth is not None
     mine, segment = production.segment == place, production.segments[place]
     n = round(float(production.counts[mine].sum()))
@@ -77,16 +82,31 @@ def _of_segment(
     others = mine if production.inclusion is not None else mine & ~known
     helped = likely if len(of_texts) >= FEWEST_FOR_HELP and others.any() else None
     score, resampled, units, factor = _bootstrapped(production, of_texts, others, labels, helped)
-    low, high = expanded_percentiles(1 - resampled, units, level)
     how = f"bootstrap of {len(of_texts)} labels"
     if factor is not None:
         how = f"prediction-powered bootstrap from {len(of_texts)} labels, λ {factor:.2f}"
+    wrong = int((production.answer[of_texts] != production.truth[of_texts]).sum())
+    low, high = None, None
+    if lacking := _lacking(units, wrong, len(of_texts) - wrong):
+        how = f"{how}, no interval: {lacking}"
+    else:
+        low, high = (share(one) for one in expanded_percentiles(1 - resampled, units, level))
     rare = rare_labels(production.truth[of_texts].astype(str).tolist(), [str(one) for one in range(labels)])
     if rare:
         few = f"rare labels: {len(rare)} of {labels} have fewer than 5 labelled texts; too narrow an interval"
         flags = (*flags, few)
-    bounds = _share(1 - score), _share(low), _share(high)
-    return Estimate(segment, NAME, *bounds, level, n, len(of_texts), how=how, flags=flags)
+    error = share(1 - score)
+    return Estimate(segment, NAME, error, low, high, level, n, len(of_texts), how=how, flags=flags)
+
+
+def _lacking(units: int, wrong: int, right: int) -> str:
+    """Of what there is too little for an interval; "" where there is enough."""
+    if units < FEWEST_FOR_INTERVAL:
+        return f"{units} independent labels, at least {FEWEST_FOR_INTERVAL} are needed"
+    if min(wrong, right) < FEWEST_OF_A_KIND:
+        kind = "errors" if wrong < right else "right answers"
+        return f"{min(wrong, right)} {kind} among them, at least {FEWEST_OF_A_KIND} are needed"
+    return ""
 
 
 def _bootstrapped(
@@ -109,14 +129,10 @@ def _bootstrapped(
     score, *guessed = np.split(drawn.mean, len(sides))
     scores, *all_guessed = np.split(drawn.means, len(sides), axis=1)
     if helped is None:
-        return float(macro_f1_of(score)), macro_f1_of(scores), drawn.units, None
+        return float(macro_f1(score)), macro_f1(scores), drawn.units, None
     rest = Expected.of(production, others, expected, mistakes)
     factor, change = powered(
-        macro_f1_of(scores), macro_f1_of(all_guessed[0]), rest.resampled(np.random.default_rng(1))
+        macro_f1(scores), macro_f1(all_guessed[0]), rest.resampled(np.random.default_rng(1))
     )
-    gap = macro_f1_of(rest.mean) - macro_f1_of(guessed[0])
-    return float(macro_f1_of(score) + factor * gap), macro_f1_of(scores) + change, drawn.units, factor
-
-
-def _share(value: float) -> float:
-    return min(1.0, max(0.0, value))
+    gap = macro_f1(rest.mean) - macro_f1(guessed[0])
+    return float(macro_f1(score) + factor * gap), macro_f1(scores) + change, drawn.units, factor

@@ -1,0 +1,153 @@
+"""The pool that make.py wrote, and the evidence of a month that is drawn from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from drifts import PLAIN
+
+from sabir.estimate.evidence import Evidence, Segment
+
+CHECKPOINTS = (0, 1)  # columns of agreement: the same adapter after its second and third epoch
+EVERYONE = (
+    0,
+    1,
+    2,
+)  # and another training: of another seed, after a retraining the adapter that was there before
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a language's adapter in one state answers to all texts it may be asked.
+
+    Args:
+        state: what the adapter has learnt.
+        place: (n,) reference/plain, production/short and so on; keys: (n,) of the texts.
+        error, confidence: (n,); agreement: (n, 3) with the members above.
+    """
+
+    state: str
+    place: np.ndarray
+    keys: np.ndarray
+    error: np.ndarray
+    confidence: np.ndarray
+    agreement: np.ndarray
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """Rows of the project's labelled test rows: those of a drift come with the rows that are learnt from."""
+        return np.flatnonzero(np.isin(self.place, ["reference/plain", f"reference/{self.state}"]))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Answers by language and state, and seconds on a device: of trainings by language and state, and of one answer by
+    language."""
+
+    answers: Mapping[tuple[str, str], Answers]
+    training_s: Mapping[tuple[str, str], float]
+    answer_s: Mapping[str, float]
+
+    @property
+    def languages(self) -> list[str]:
+        return sorted(self.answer_s)
+
+    def kinds(self, language: str) -> list[str]:
+        """The kinds of drift that a language may meet."""
+        return sorted(state for one, state in self.answers if one == language and state != "before")
+
+    def drawable(self, language: str, kind: str) -> list[str]:
+        """Keys of the texts of a kind that production may hold: every adapter that may meet them was asked them."""
+        asked = [
+            set(answers.keys[answers.place == f"production/{kind}"])
+            for (one, state), answers in self.answers.items()
+            if one == language and (kind == PLAIN or state in ("before", kind))
+        ]
+        return sorted(set.intersection(*asked))
+
+    def evidence(
+        self, states: Mapping[str, str], keys: Mapping[str, Sequence[str]] | None, members: Sequence[int]
+    ) -> Evidence:
+        """What adapters in these states, and some columns of their members, say to texts.
+
+        Args:
+            keys: by language; None: the labelled test rows.
+        """
+        parts = []
+        for language in self.languages:
+            answers = self.answers[language, states[language]]
+            rows = (
+                answers.reference
+                if keys is None
+                else np.array([answers.row_of[one] for one in keys[language]])
+            )
+            parts.append((answers, rows))
+        return Evidence(
+            tuple(Segment(language) for language in self.languages),
+            np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts]),
+            agreement=np.concatenate([one.agreement[rows][:, list(members)] for one, rows in parts]),
+            confidence=np.concatenate([one.confidence[rows] for one, rows in parts]),
+            error=np.concatenate([one.error[rows] for one, rows in parts]),
+        )
+
+
+def read_pool(folder: Path) -> Pool:
+    """What make.py wrote.
+
+    The machine was loaded, and how much differs from step to step: so a step's seconds are its tokens times the mean
+    seconds a token of all steps of its sort.
+    """
+    arrays = np.load(folder / "pool.npz")
+    costs = json.loads((folder / "pool.json").read_text(encoding="utf-8"))
+    languages = sorted({name.split("/")[1] for name in arrays.files})
+    before = {one: _read(arrays, "before", one) for one in languages}
+    there = [(one, state) for one in languages for state in costs if f"{state}/{one}/keys" in arrays]
+    answers = {(one, state): _read(arrays, state, one, before=before[one]) for one, state in there}
+    steps = [(state, name, cost) for state, found in costs.items() for name, cost in found.items()]
+    rate = {
+        sort: _rate([cost for _, name, cost in steps if name.startswith(sort)])
+        for sort in ("adapter/", "outputs/")
+    }
+    training_s = {
+        (one, state): costs[state][f"adapter/{one}"]["tokens"] * rate["adapter/"] for one, state in there
+    }
+    answer_s = {
+        one: costs["before"][f"outputs/adapter/{one}/{one}/test"]["tokens"]
+        * rate["outputs/"]
+        / len(before[one][0])
+        for one in languages
+    }
+    return Pool({key: Answers(key[1], *found[:-1]) for key, found in answers.items()}, training_s, answer_s)
+
+
+def _read(
+    arrays: Mapping[str, np.ndarray], state: str, language: str, *, before: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, ...]:
+    """Place, keys, error, confidence, agreement, answer of each text."""
+    names = ("place", "keys", "error", "confidence", "agreement", "answer")
+    found = [arrays[f"{state}/{language}/{name}"] for name in names]
+    if found[4].shape[1] == len(CHECKPOINTS):
+        # An adapter that was retrained is held against the one before it, which answered these texts too, but for
+        # headlines that its training rows hold: they are left out of its labelled rows.
+        assert before is not None
+        earlier = dict(zip(before[1], before[5], strict=True))
+        same = [
+            float(earlier[key] == answer) if key in earlier else np.nan
+            for key, answer in zip(found[1], found[5], strict=True)
+        ]
+        found[4] = np.column_stack([found[4], same])
+    return tuple(found)
+
+
+def _rate(costs: Sequence[Mapping[str, float]]) -> float:
+    """Device seconds a token."""
+    return sum(one["device_s"] for one in costs) / sum(one["tokens"] for one in costs)
