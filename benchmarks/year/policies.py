@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from pool import OTHERS
 
 from sabir.estimate.advice import Cost, advise
-from sabir.estimate.agreement import disagreements
+from sabir.estimate.agreement import disagreement as of_rows
 from sabir.estimate.calibration import curve
 from sabir.estimate.estimators import ESTIMATORS
 from sabir.estimate.evidence import Evidence
@@ -55,6 +56,11 @@ class Policy:
     choose: Choice
     members: tuple[int, ...] = ()
 
+    @property
+    def asked(self) -> int:
+        """Members that answer a text: a language's own adapter is none of the others."""
+        return len(self.members) - bool(set(OTHERS) & set(self.members))
+
 
 def never(view: View) -> list[str]:
     return []
@@ -74,26 +80,35 @@ def most_new_data(view: View) -> list[str]:
 
 def confidence(view: View) -> list[str]:
     """The largest drop of the mean confidence below that on the labelled rows."""
-    fall = _means(view.reference, view.reference.confidence) - _means(
-        view.production, view.production.confidence
-    )
-    return _largest(view, fall)
+    return _largest(view, -_rise(view, _sure))
 
 
 def surely_less_confident(view: View) -> list[str]:
     """The same, but only where chance does not explain it."""
-    reference, production = view.reference.confidence, view.production.confidence
-    assert reference is not None
-    assert production is not None
-    p = drift(view.reference, view.production, 1 - reference, 1 - production)
-    fall = _means(view.reference, reference) - _means(view.production, production)
-    sure = np.array([one is not None and one <= FALSE_ALARMS for one in p])
-    return _largest(view, np.where(sure, fall, -np.inf)) if sure.any() else []
+    return _largest(view, -_rise(view, _sure), p=_risen(view, lambda evidence: 1 - _sure(evidence)))
+
+
+def changed_confidence(view: View) -> list[str]:
+    """The largest change of the mean confidence, up or down."""
+    return _largest(view, np.abs(_rise(view, _sure)))
 
 
 def disagreement(view: View) -> list[str]:
     """The largest rise of raw disagreement above that on the labelled rows."""
-    return _largest(view, disagreements(view.production) - disagreements(view.reference))
+    return _largest(view, _rise(view, _disagreement))
+
+
+def changed_disagreement(view: View) -> list[str]:
+    """The largest change of raw disagreement, up or down."""
+    return _largest(view, np.abs(_rise(view, _disagreement)))
+
+
+def surely_changed(view: View) -> list[str]:
+    """The same, but only where chance does not explain it."""
+    p = 2 * np.minimum(
+        _risen(view, _disagreement), _risen(view, lambda evidence: 1 - _disagreement(evidence))
+    )
+    return _largest(view, np.abs(_rise(view, _disagreement)), p=p)
 
 
 def calibrated(view: View) -> list[str]:
@@ -103,16 +118,6 @@ def calibrated(view: View) -> list[str]:
     rise = expected - np.array([known[one] for one in view.languages])
     seconds = np.array([view.training_s[one] for one in view.languages])
     return _largest(view, np.where(rise > 0, rise / seconds, rise))
-
-
-def surely_worse(view: View) -> list[str]:
-    """The same, but only where chance does not explain the rise."""
-    read = curve(view.reference).rows
-    p = drift(view.reference, view.production, read(view.reference), read(view.production))
-    rise = view.production.mean(read(view.production)) - view.reference.mean(read(view.reference))
-    seconds = np.array([view.training_s[one] for one in view.languages])
-    sure = np.array([one is not None and one <= FALSE_ALARMS for one in p])
-    return _largest(view, np.where(sure, rise / seconds, -np.inf)) if sure.any() else []
 
 
 def advised(view: View) -> list[str]:
@@ -137,10 +142,30 @@ def oracle(view: View) -> list[str]:
     return [best] if view.gain[best] > 0 else []
 
 
-def _means(evidence: Evidence, values: np.ndarray | None) -> np.ndarray:
-    assert values is not None
-    return evidence.mean(values)
+def _sure(evidence: Evidence) -> np.ndarray:
+    assert evidence.confidence is not None
+    return evidence.confidence
 
 
-def _largest(view: View, values: np.ndarray) -> list[str]:
-    return [view.languages[int(np.argmax(values))]]
+def _disagreement(evidence: Evidence) -> np.ndarray:
+    assert evidence.agreement is not None
+    return of_rows(evidence.agreement)
+
+
+def _rise(view: View, values: Callable[[Evidence], np.ndarray]) -> np.ndarray:
+    """By language, how far the mean over production lies above that over the labelled rows."""
+    return view.production.mean(values(view.production)) - view.reference.mean(values(view.reference))
+
+
+def _risen(view: View, values: Callable[[Evidence], np.ndarray]) -> np.ndarray:
+    """By language, how likely chance alone makes it so."""
+    found = drift(view.reference, view.production, values(view.reference), values(view.production))
+    return np.array([1.0 if one is None else one for one in found])
+
+
+def _largest(view: View, values: np.ndarray, *, p: np.ndarray | None = None) -> list[str]:
+    """The language of the largest value; of those that chance does not explain, where p is given."""
+    if p is not None:
+        values = np.where(p <= FALSE_ALARMS, values, -np.inf)
+    best = int(np.argmax(values))
+    return [view.languages[best]] if np.isfinite(values[best]) else []

@@ -13,12 +13,12 @@ from drifts import PLAIN
 
 from sabir.estimate.evidence import Evidence, Segment
 
-CHECKPOINTS = (0, 1)  # columns of agreement: the same adapter after its second and third epoch
-EVERYONE = (
-    0,
-    1,
-    2,
-)  # and another training: of another seed, after a retraining the adapter that was there before
+# Columns of agreement: members of an ensemble.
+CHECKPOINTS = (0, 1)  # the same adapter after its second and third epoch
+TRAINED = (2,)  # another training: of another seed; after a retraining the adapter that was there before
+OTHERS = (3, 4, 5, 6, 7)  # the first adapters of all languages; of a text's own language it says nothing
+EVERYONE = (*CHECKPOINTS, *TRAINED, *OTHERS)
+MENDED = 0.05
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Answers:
     Args:
         state: what the adapter has learnt.
         place: (n,) reference/plain, production/short and so on; keys: (n,) of the texts.
-        error, confidence: (n,); agreement: (n, 3) with the members above.
+        error, confidence: (n,); agreement: (n, 8) with the members above.
     """
 
     state: str
@@ -37,6 +37,10 @@ class Answers:
     error: np.ndarray
     confidence: np.ndarray
     agreement: np.ndarray
+
+    def accuracy(self, kind: str) -> float:
+        """On the texts of a kind that production may hold."""
+        return float(1 - self.error[self.place == f"production/{kind}"].mean())
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -64,6 +68,16 @@ class Pool:
     def kinds(self, language: str) -> list[str]:
         """The kinds of drift that a language may meet."""
         return sorted(state for one, state in self.answers if one == language and state != "before")
+
+    def mended(self, language: str) -> list[str]:
+        """Those of them that a retraining mends: texts of the kind gain 5 points or more, usual ones lose no more."""
+        before = self.answers[language, "before"]
+        return [
+            kind
+            for kind in self.kinds(language)
+            if self.answers[language, kind].accuracy(kind) - before.accuracy(kind) >= MENDED
+            and before.accuracy(PLAIN) - self.answers[language, kind].accuracy(PLAIN) <= MENDED
+        ]
 
     def drawable(self, language: str, kind: str) -> list[str]:
         """Keys of the texts of a kind that production may hold: every adapter that may meet them was asked them."""
@@ -109,9 +123,8 @@ def read_pool(folder: Path) -> Pool:
     arrays = np.load(folder / "pool.npz")
     costs = json.loads((folder / "pool.json").read_text(encoding="utf-8"))
     languages = sorted({name.split("/")[1] for name in arrays.files})
-    before = {one: _read(arrays, "before", one) for one in languages}
     there = [(one, state) for one in languages for state in costs if f"{state}/{one}/keys" in arrays]
-    answers = {(one, state): _read(arrays, state, one, before=before[one]) for one, state in there}
+    answers = {(one, state): _read(arrays, state, one) for one, state in there}
     steps = [(state, name, cost) for state, found in costs.items() for name, cost in found.items()]
     rate = {
         sort: _rate([cost for _, name, cost in steps if name.startswith(sort)])
@@ -123,29 +136,34 @@ def read_pool(folder: Path) -> Pool:
     answer_s = {
         one: costs["before"][f"outputs/adapter/{one}/{one}/test"]["tokens"]
         * rate["outputs/"]
-        / len(before[one][0])
+        / len(answers[one, "before"][0])
         for one in languages
     }
-    return Pool({key: Answers(key[1], *found[:-1]) for key, found in answers.items()}, training_s, answer_s)
+    return Pool({key: Answers(key[1], *found) for key, found in answers.items()}, training_s, answer_s)
 
 
 def _read(
-    arrays: Mapping[str, np.ndarray], state: str, language: str, *, before: Sequence[np.ndarray] | None = None
-) -> tuple[np.ndarray, ...]:
-    """Place, keys, error, confidence, agreement, answer of each text."""
-    names = ("place", "keys", "error", "confidence", "agreement", "answer")
-    found = [arrays[f"{state}/{language}/{name}"] for name in names]
-    if found[4].shape[1] == len(CHECKPOINTS):
-        # An adapter that was retrained is held against the one before it, which answered these texts too, but for
-        # headlines that its training rows hold: they are left out of its labelled rows.
-        assert before is not None
-        earlier = dict(zip(before[1], before[5], strict=True))
-        same = [
-            float(earlier[key] == answer) if key in earlier else np.nan
-            for key, answer in zip(found[1], found[5], strict=True)
-        ]
-        found[4] = np.column_stack([found[4], same])
-    return tuple(found)
+    arrays: Mapping[str, np.ndarray], state: str, language: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Place, keys, error, confidence, agreement of each text.
+
+    An adapter that was retrained is held against those that were there before it, which answered these texts too.
+    """
+    place, keys, error, confidence, agreement, answer = (
+        arrays[f"{state}/{language}/{name}"]
+        for name in ("place", "keys", "error", "confidence", "agreement", "answer")
+    )
+    row_of = {key: row for row, key in enumerate(arrays[f"before/{language}/keys"])}
+    there = np.array(
+        [key in row_of for key in keys]
+    )  # but for headlines that were in training rows of the first
+    rows = np.array([row_of.get(key, 0) for key in keys])
+    known = [arrays[f"before/{language}/others"][rows]]
+    if agreement.shape[1] == len(CHECKPOINTS):
+        known.insert(0, arrays[f"before/{language}/answer"][rows][:, None])
+    said = np.concatenate(known, axis=1)
+    same = np.where(there[:, None] & (said >= 0), said == answer[:, None], np.nan)
+    return place, keys, error, confidence, np.concatenate([agreement, same], axis=1)
 
 
 def _rate(costs: Sequence[Mapping[str, float]]) -> float:

@@ -14,6 +14,7 @@ from sabir.estimate.across import across_segments, part_left_out, predicted_apar
 from sabir.estimate.agreement import disagreements
 from sabir.estimate.estimators import ESTIMATORS
 from sabir.estimate.evidence import Evidence, Segment
+from sabir.estimate.folds import OF_BACKTESTS, OF_INTERVALS, halves
 
 
 def segments_of(errors: dict[tuple[str, str], list[float]], **columns) -> Evidence:
@@ -252,6 +253,25 @@ def test_texts_without_a_key_are_nobodys_translations():
     predicted_apart(spy, rest, held)
     assert [len(one) for one, _ in spy.seen if len(one) < 3] == [2]  # where "a" was asked about
     assert sum(len(one) for _, one in spy.seen) == 3
+
+
+def test_what_one_coin_has_parted_another_parts_anew():
+    keys = np.array([f"{i}" for i in range(400)])
+    first, second = (halves(keys, coin=coin) for coin in (OF_BACKTESTS, OF_INTERVALS))
+    for mine in (first, ~first):
+        assert 160 < mine.sum() < 240
+        assert 70 < second[mine].sum() < 130
+    assert halves(keys[::-1], coin=OF_BACKTESTS).tolist() == first[::-1].tolist()
+
+
+def test_few_shared_texts_are_left_out_and_nothing_is_halved():
+    held, rest = (
+        segments_of({(name, ""): [0.0, 1.0] * 5}, keys=np.array(["both", *(f"{name} {i}" for i in range(9))]))
+        for name in ("de", "en")
+    )
+    spy = Spy()
+    predicted_apart(spy, rest, held)
+    assert [(len(one), len(asked)) for one, asked in spy.seen] == [(9, 10)]
 
 
 def test_halves_count_by_their_texts():

@@ -62,12 +62,24 @@ def test_plain_lists_give_what_the_estimator_gives(estimator):
     assert all(one.low < one.error < one.high for one in found)
 
 
+def test_what_members_share_is_told_from_their_labels():
+    members, truth = np.array([[0, 0], [1, 1], [2, 0], [0, 1]]), np.array([0, 0, 0, 0])
+    told = sabir.estimate.shared_mistakes(members, truth)
+    assert (told.disagreement, told.both_wrong, told.same_wrong) == (0.5, 0.25, 0.25)
+    assert told.error == np.mean(members != truth[:, None])
+    assert sabir.estimate.independent_disagreement(0.5, 2) == 0.5
+    assert sabir.estimate.krippendorff_alpha(members.astype(float)) < 0.5
+
+
 def test_it_is_there_after_import_sabir_and_that_loads_no_numpy():
     code = "import sabir, sys; sabir.estimate; assert 'numpy' not in sys.modules; print(sabir.estimate.disagreement)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "disagreement" in done.stdout
     assert sabir.estimate.disagreement is disagreement
-    assert set(sabir.estimate.__all__) == {"ESTIMATORS", "Estimate", "Evidence", "Segment", "disagreement"}
+    assert set(sabir.estimate.__all__) == {
+        *("ESTIMATORS", "Estimate", "Evidence", "Segment", "disagreement"),
+        *("independent_disagreement", "krippendorff_alpha", "shared_mistakes"),
+    }
     assert not hasattr(sabir.estimate, "agreement_of")
 
 

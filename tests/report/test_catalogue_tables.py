@@ -37,6 +37,10 @@ def test_an_estimator_says_what_it_needs_and_assumes_and_where_it_comes_from():
     found = by_name("estimators")
     assert found["atc"]["needs"] == ["confidence"]
     assert found["cbpe-macro-f1"]["metric"] == "macro_f1"
+    # Of texts and keyphrases no confidence is known.
+    assert all(
+        set(row["answers"]) <= {"label", "choice"} for row in found.values() if "confidence" in row["needs"]
+    )
     fields = {field.name for field in dataclasses.fields(Evidence)}
     for row in found.values():
         assert set(row["needs"]) <= fields | {"labels"}

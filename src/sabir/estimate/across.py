@@ -8,7 +8,8 @@ is like leaving a whole language out, a domain that it lacks like leaving a whol
 What was learnt of a language itself may no longer hold, and no left-out segment tells how much that matters. So the
 interval of a known language also holds what it would be if its name were unknown. Simulated at 90 % after the error of
 a language has become that of another one: some 0.79 to 0.98, without this 0.77 to 0.94 (2026-11-21). The price: where
-a known language has not changed, the interval holds the truth nearly always. Its level is "at least", not "about".
+a known language has not changed, the interval holds the truth more often, 0.88 to 0.97 with 20 or 50 texts, 0.94 to
+1.00 with 200 or more (2026-11-22). Its level is "at least", not "about".
 """
 
 from __future__ import annotations

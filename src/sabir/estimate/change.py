@@ -13,7 +13,6 @@ from sabir.estimate.evidence import Evidence
 from sabir.estimate.means import mean_of
 from sabir.stats import holm
 
-
 FLAT = 1e-3  # of error, from no disagreement to the fullest; a logistic fit without an error ends near it, not at 0
 
 

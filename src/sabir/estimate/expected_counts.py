@@ -56,7 +56,7 @@ def counts_of_cells(cells: np.ndarray) -> np.ndarray:
 
 
 def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """(...) the mean over labels of F1, from counts or their means, (..., 3 K); 0 for a label neither given nor true."""
+    """(...) the mean of all labels' F1, from counts or mean counts, (..., 3 K); 0 for one neither given nor true."""
     hits, predicted, actual = np.split(counts, 3, axis=-1)
     whole = predicted + actual
     found: np.ndarray = np.divide(2 * hits, whole, out=np.zeros(whole.shape), where=whole > 1e-12).mean(
@@ -83,7 +83,9 @@ def resampled_means(sums: np.ndarray, weights: np.ndarray, groups: np.ndarray | 
     most, found = max(1, _CELLS // units), []
     for start in range(0, RESAMPLES, most):
         size = min(most, RESAMPLES - start)
-        found.append(rng.multinomial(units, np.full(units, 1 / units), size=size) @ rows)
+        # Which units, rather than how often each (a multinomial): four times as fast.
+        drawn = rng.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
+        found.append(np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units) @ rows)
     totals = np.concatenate(found)
     whole = rows.sum(axis=0)
     return Drawn(whole[:-1] / whole[-1], totals[:, :-1] / totals[:, -1:], units)

@@ -17,7 +17,7 @@ from sabir.estimate.estimators import ESTIMATORS
 from sabir.estimate.evidence import Estimate, Evidence, Segment, joined, segmented
 from sabir.estimate.judged import truth_of
 from sabir.estimate.labels import ENOUGH, standing_for
-from sabir.estimate.ppi import FEWEST
+from sabir.estimate.means import FEWEST
 from sabir.project.alarms import Before, drifted, flagged, watched
 from sabir.project.asking import Asking, answered, asking, labelled_evidence, refuse_without_members
 from sabir.project.given import (
@@ -221,7 +221,7 @@ def _with_labels(entry: Entry, reference: Evidence, asked: Evidence, level: floa
     powered = ESTIMATORS.get(by_labels).function(reference, asked, level=level)
     found = entry.function(joined(reference, _well_labelled(asked)), asked, level=level)
     return [
-        of_labels if of_labels.n_labelled >= FEWEST else one
+        of_labels if of_labels.n_labelled >= FEWEST and of_labels.low is not None else one
         for one, of_labels in zip(found, powered, strict=True)
     ]
 
@@ -259,7 +259,8 @@ def _by_labels(reference: Evidence, asked: Evidence, false_alarms: float) -> lis
     """Estimates that stand on labels enough, at a level that holds for all of them together; of one look."""
     if not asked.labelled.any():
         return []
-    found = ESTIMATORS.get("ppi").function(reference, asked, level=1 - 2 * false_alarms / len(asked.segments))
+    level = 1 - min(0.5, 2 * false_alarms / len(asked.segments))
+    found = ESTIMATORS.get("ppi").function(reference, asked, level=level)
     return [one for one in found if one.n_labelled >= FEWEST]
 
 

@@ -25,10 +25,8 @@ from sabir.work.prepare import Example, read_examples
 METRIC = {"label": "accuracy", "choice": "accuracy", "phrases": "f1_at_m", "text": "rougeL"}
 """By kind of answer: how far two answers agree, and 1 - the error of one."""
 
-UNTOLD = {
-    "judged": math.nan,
-    "inclusion": 1.0,
-}  # in a language of which it is not known, where of others it is
+UNTOLD = {"judged": math.nan, "inclusion": 1.0}
+"""In a language of which these are not known, where of others they are."""
 
 Answers = Mapping[str, str | None]  # by the id of a row
 
@@ -205,12 +203,10 @@ def read_member_file(path: Path, *, ids: Sequence[str], language: str) -> dict[s
     """
     found: dict[str, str | None] = {}
     try:
-        lines = path.read_text(encoding="utf-8-sig").split(
-            "\n"
-        )  # other breaks of lines may stand within texts
+        whole = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(str(path), f"cannot be read: {error}.", "It is to be JSONL, in UTF-8.") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(whole.split("\n"), 1):  # other breaks of lines may stand within texts
         if not line.strip():
             continue
         where = f"{path}, line {number}"

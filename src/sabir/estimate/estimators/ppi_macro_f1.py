@@ -43,8 +43,10 @@ def ppi_macro_f1(reference: Evidence, production: Evidence, *, level: float) -> 
     A text without a label counts as right with probability 1 - its expected error; the rest goes to the other labels as
     the reference's mistakes of the same answer do, each counted once more. Below 200 labels the labels alone.
 
-    There is an interval from 50 labels on, with five errors and five right answers among them: of fewer, resamples have
-    too little to vary.
+    There is an interval from 50 labels on, with five errors and five right answers among them: of fewer, resamples vary
+    too little. Simulated, four uneven labels, at 95 % and errors of 0.1 and 0.3: 50 labels cover 0.96 and 0.93, 200
+    0.95 and 0.94, 500 0.95 and 0.94. At an error of 0.02 200 labels cover 0.97 in the 38 % of cases that have five
+    errors, 500 0.94; 50 seldom have five (0.4 %), and then by bad luck: 0.45.
     """
     flags = general(reference, production)
     if production.answer is None or production.truth is None:
