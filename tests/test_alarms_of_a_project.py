@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sabir.estimate.estimators import ESTIMATORS
-from sabir.estimate.evidence import Evidence, Segment, segmented
-from sabir.project.alarms import flagged, span_of, watched
+from sabir.estimate.evidence import Evidence, Segment, segmented, span_of
+from sabir.project.alarms import flagged, watched
 
 LANGUAGES = ("de", "en", "fr", "ja", "zh")
 USUAL = 0.15

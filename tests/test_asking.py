@@ -266,7 +266,13 @@ def judged_by(small, judge, estimator="silver"):
     return small.project(f"estimate.judge={json.dumps(judge)}", f"estimate.estimator={estimator}")
 
 
-def test_silver_labels_are_the_share_of_answers_that_are_the_judges(small):
+@pytest.fixture
+def believed(monkeypatch):
+    """Judges of a project this small are at chance, and would be refused."""
+    monkeypatch.setattr("sabir.estimate.estimators.silver.judge_of", lambda reference: None)
+
+
+def test_silver_labels_are_the_share_of_answers_that_are_the_judges(small, believed):
     project = judged_by(small, "base")
     document = project.estimate(small.texts)
     said = {}
@@ -284,7 +290,7 @@ def test_silver_labels_are_the_share_of_answers_that_are_the_judges(small):
         assert by_language(document)[language]["error"] == pytest.approx(apart)
 
 
-def test_a_judge_that_has_nothing_to_say_in_one_language_judges_the_others(small):
+def test_a_judge_that_has_nothing_to_say_in_one_language_judges_the_others(small, believed):
     rows = by_language(judged_by(small, OWN).estimate(small.texts))
     assert rows["it"]["error"] is None
     assert all(rows[language]["error"] is not None for language in LANGUAGES)
@@ -303,8 +309,7 @@ def test_a_judge_that_is_not_there_is_refused(small):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
+def server():
     one = Server(lambda server, text, nth: LABELS[nth % 2])
     yield one
     one.close()
@@ -339,9 +344,9 @@ def test_an_endpoint_is_asked_for_leave_with_the_number_of_questions_and_their_p
     assert [row["error"] for row in again["estimates"]] == [row["error"] for row in document["estimates"]]
 
 
-def test_an_endpoint_without_a_price_says_so(small, server):
+def test_an_endpoint_without_a_price_is_not_asked(small, server):
     project = judged_by(small, {"model": "unpriced", "endpoint": server.url})
-    assert "at a price that the config does not say" in refused(project, small.texts)
+    assert "nobody could say what asking costs" in refused(project, small.texts)
     assert server.asked == []
 
 

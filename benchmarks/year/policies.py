@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pool import OTHERS
 
-from sabir.estimate.advice import Cost, advise
+from sabir.estimate.advice import Advice, Cost, advise
 from sabir.estimate.agreement import disagreement as of_rows
 from sabir.estimate.calibration import curve
 from sabir.estimate.estimators import ESTIMATORS
 from sabir.estimate.evidence import Evidence
+from sabir.estimate.ppi import FEWEST
 from sabir.estimate.sequence import drift
 from sabir.project.alarms import drifted, flagged
 from sabir.project.estimating import MARGIN, errors_by_language
@@ -30,6 +31,7 @@ class View:
         turn: languages in the order of round-robin, the next one first.
         arrived: labelled rows of the usual kinds that came since each language was last trained.
         training_s: what each language's last training took.
+        labelled: the month's texts with 50 of a language labelled, which is counted.
         gain: true gain in accuracy from retraining each language now; for the oracle alone.
     """
 
@@ -38,7 +40,8 @@ class View:
     turn: list[str]
     arrived: Mapping[str, float]
     training_s: Mapping[str, float]
-    gain: Mapping[str, float] = field(repr=False)
+    labelled: Callable[[str], Evidence]
+    gain: Mapping[str, float]
 
     @property
     def languages(self) -> list[str]:
@@ -122,18 +125,46 @@ def calibrated(view: View) -> list[str]:
 
 def advised(view: View) -> list[str]:
     """The first language that `sabir estimate` would advise to retrain, and none where it would advise none."""
-    estimates = list(
-        ESTIMATORS.get("calibrated-disagreement").function(view.reference, view.production, level=LEVEL)
-    )
-    estimates = flagged(estimates, drifted(view.reference, view.production), FALSE_ALARMS)
+    return _retrained(_advice(view, view.production))[:1]
+
+
+def advised_with_labels(view: View) -> list[str]:
+    """The same, where the language that it advises to label first, if it is the first of all, was labelled before."""
+    first = _advice(view, view.production)[0]
+    known = view.labelled(first.language) if first.action == "label" else view.production
+    return _retrained(_advice(view, known))[:1]
+
+
+def labels_in_turn(view: View) -> list[str]:
+    """A language is labelled each month, in turn, and retrained if `sabir estimate --labels` advises it."""
+    language = view.turn[0]
+    found = _retrained(_advice(view, view.labelled(language)))
+    if language not in found:
+        view.turn.append(view.turn.pop(0))
+    return [language] if language in found else []
+
+
+def _advice(view: View, production: Evidence) -> Sequence[Advice]:
+    """As `sabir estimate` makes it: languages with labels enough stand on these."""
+    name = "calibrated-disagreement"
+    found = list(ESTIMATORS.get(name).function(view.reference, production, level=LEVEL))
+    if production.labelled.any():
+        by_labels = ESTIMATORS.get("ppi").function(view.reference, production, level=LEVEL)
+        found = [
+            one if one.n_labelled >= FEWEST else other for one, other in zip(by_labels, found, strict=True)
+        ]
+    found = flagged(found, drifted(view.reference, production), FALSE_ALARMS)
     known = errors_by_language(view.reference)
-    advice = advise(
-        estimates,
+    return advise(
+        found,
         {one: min(1.0, error + MARGIN) for one, error in known.items()},
         costs={one: Cost(seconds) for one, seconds in view.training_s.items()},
         reference_error=known,
     )
-    return [one.language for one in advice if one.action == "retrain"][:1]
+
+
+def _retrained(advice: Sequence[Advice]) -> list[str]:
+    return [one.language for one in advice if one.action == "retrain"]
 
 
 def oracle(view: View) -> list[str]:

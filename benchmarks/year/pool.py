@@ -133,10 +133,11 @@ def read_pool(folder: Path) -> Pool:
     training_s = {
         (one, state): costs[state][f"adapter/{one}"]["tokens"] * rate["adapter/"] for one, state in there
     }
+    # All of these texts are whole reviews, and all were asked at once: what was known already cost nothing.
     answer_s = {
-        one: costs["before"][f"outputs/adapter/{one}/{one}/test"]["tokens"]
+        one: costs["new"][f"outputs/adapter/{one}/{one}/test"]["tokens"]
         * rate["outputs/"]
-        / len(answers[one, "before"][0])
+        / len(answers[one, "new"][0])
         for one in languages
     }
     return Pool({key: Answers(key[1], *found) for key, found in answers.items()}, training_s, answer_s)

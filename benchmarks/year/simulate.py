@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ import policies
 from drifts import PLAIN
 from policies import Policy, View
 from pool import CHECKPOINTS, EVERYONE, OTHERS, TRAINED, Pool, read_pool
+
+from sabir.estimate.advice import LABELS
+from sabir.estimate.evidence import Evidence, Segment
 
 MONTHS = 12
 DRIFTING = 0.7  # how likely a language drifts within the year
@@ -42,6 +46,8 @@ POLICIES = (
     Policy("calibrated disagreement, all", policies.calibrated, EVERYONE),
     Policy("sabir's advice, others", policies.advised, OTHERS),
     Policy("sabir's advice, all", policies.advised, EVERYONE),
+    Policy("sabir's advice, others, with labels", policies.advised_with_labels, OTHERS),
+    Policy("labels in turn, others", policies.labels_in_turn, OTHERS),
     Policy("oracle", policies.oracle),
 )
 
@@ -83,6 +89,7 @@ class Lived:
 
     Args:
         quality: accuracy by month, mean over languages.
+        labels: that were made to decide.
         right, retrained: retrainings of a language with something to learn, and all.
         waited: months from each drift to the retraining that mended it, or to the year's end.
     """
@@ -90,6 +97,7 @@ class Lived:
     quality: list[float] = field(default_factory=list)
     training_s: float = 0.0
     watching_s: float = 0.0
+    labels: int = 0
     right: int = 0
     retrained: int = 0
     waited: list[int] = field(default_factory=list)
@@ -124,7 +132,8 @@ def _drawn(
     plain = rng.choice(pool.drawable(language, PLAIN), texts - of_kind, replace=False)
     if drift is None or not of_kind:
         return list(plain)
-    return [*plain, *rng.choice(pool.drawable(language, drift.kind), of_kind, replace=False)]
+    drawn = [*plain, *rng.choice(pool.drawable(language, drift.kind), of_kind, replace=False)]
+    return [str(one) for one in rng.permutation(drawn)]
 
 
 def live(pool: Pool, year: Year, policy: Policy, every: int) -> Lived:
@@ -153,6 +162,7 @@ def live(pool: Pool, year: Year, policy: Policy, every: int) -> Lived:
             turn=turn,
             arrived=arrived,
             training_s={one: pool.training_s[one, states[one]] for one in pool.languages},
+            labelled=partial(_labelled, lived, now),
             gain={
                 one: float(gain)
                 for one, gain in zip(
@@ -174,13 +184,24 @@ def live(pool: Pool, year: Year, policy: Policy, every: int) -> Lived:
     return lived
 
 
+def _labelled(lived: Lived, now: Evidence, language: str) -> Evidence:
+    """The month's texts with some of a language labelled; these come in a random order."""
+    assert now.error is not None
+    rows = np.flatnonzero(now.segment == now.segments.index(Segment(language)))[:LABELS]
+    error = np.full(len(now), np.nan)
+    error[rows] = now.error[rows]
+    lived.labels += len(rows)
+    return replace(now, error=error)
+
+
 def _reference_s(pool: Pool, language: str, state: str) -> float:
     """What one member's answers to the labelled rows of a language take."""
     return len(pool.answers[language, state].reference) * pool.answer_s[language]
 
 
-def _errors(evidence: object) -> np.ndarray:
-    return evidence.mean(evidence.error)  # type: ignore[attr-defined]
+def _errors(evidence: Evidence) -> np.ndarray:
+    assert evidence.error is not None
+    return evidence.mean(evidence.error)
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -210,14 +231,8 @@ def pool_table(pool: Pool) -> str:
                 ]
             )
     heads = (
-        "",
-        "texts",
-        "accuracy before",
-        "after",
-        "confidence",
-        "checkpoints disagree",
-        "seeds disagree",
-        "mended",
+        *("", "texts", "accuracy before", "after", "confidence"),
+        *("disagreement: checkpoints", "other seed", "others", "mended"),
     )
     return _markdown(heads, lines)
 
@@ -240,6 +255,7 @@ def policy_table(lives: Mapping[str, Sequence[Lived]]) -> str:
                 ),
                 f"{retrained / len(found):.1f}",
                 f"{right / retrained:.2f}" if retrained else "",
+                f"{np.mean([one.labels for one in found]):.0f}",
                 f"{np.mean([month for one in found for month in one.waited]):.1f}",
                 f"{hours:.3f}",
                 f"{gained.mean() / hours:.1f}" if hours else "",
@@ -250,6 +266,7 @@ def policy_table(lives: Mapping[str, Sequence[Lived]]) -> str:
         *(
             "retrainings",
             "of a drifted language",
+            "labels",
             "months a drift lasted",
             "device h",
             "points gained a device h",

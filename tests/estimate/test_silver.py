@@ -84,13 +84,21 @@ def test_a_judge_no_better_than_chance_is_refused():
     production = judged(rng, {"de": 0.3}, 100, 0.6, 0.4, labelled=False)
     for q1, q0 in ((0.6, 0.4), (0.3, 0.5)):  # says anything; takes wrong for right
         reference = judged(rng, dict.fromkeys(LANGUAGES, 0.3), 100, q1, q0)
-        (found,) = CORRECTED(reference, production, level=0.9)
-        assert (found.error, found.low, found.high) == (None, None, None)
-        assert found.how.startswith(
-            "the judge is no better than chance: on 600 labelled texts it rates right"
-        )
-    (raw,) = RAW(reference, production, level=0.9)
-    assert raw.error is not None
+        for estimator in (CORRECTED, RAW):
+            (found,) = estimator(reference, production, level=0.9)
+            assert (found.error, found.low, found.high) == (None, None, None)
+            assert found.how.startswith(
+                "the judge is no better than chance: on 600 labelled texts it rates right"
+            )
+
+
+def test_a_judge_of_whom_nothing_is_known_is_believed_by_silver_and_refused_by_its_correction():
+    rng = np.random.default_rng(4)
+    production = judged(rng, {"de": 0.3}, 100, 0.6, 0.4, labelled=False)
+    reference = judged(rng, dict.fromkeys(LANGUAGES, 0.0), 100, 0.9, 0.9)
+    (raw,), (corrected,) = (one(reference, production, level=0.9) for one in (RAW, CORRECTED))
+    assert raw.error == pytest.approx(1 - production.judged.mean())
+    assert corrected.error is None
 
 
 @pytest.mark.parametrize(("n", "error"), [(60, 0.05), (400, 0.02), (400, 0.3)])

@@ -98,8 +98,8 @@ def test_the_error_stands_beside_raw_disagreement_and_its_budget():
         ("ja", "0.350 [0.310, 0.390]", "0.302", "0.200", "ALARM", "500"),
     )
     assert table.strong == {(1, 4)}
-    assert table.notes[0] == "ja is over budget, by the lower end of the interval already."
-    assert "over 2 members (adapters: adapter/de, adapter/ja)" in table.notes[1]
+    assert table.notes[0] == "ALARM: ja is over budget beyond doubt, all that is looked at together."
+    assert "over 2 members (adapters: adapter/de, adapter/ja)" in " ".join(table.notes)
     assert table.notes[2] == f"Intervals by {T5}."
 
 

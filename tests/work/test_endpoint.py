@@ -226,15 +226,38 @@ def test_so_many_are_asked_at_once_and_never_more(serve, tmp_path):
     assert max(most) == 3
 
 
-def test_without_prices_nothing_is_known_of_the_money(serve, tmp_path):
-    free = {"usd_per_million_input": None, "usd_per_million_output": None, "max_usd": 0.0}
+@pytest.mark.parametrize("lacking", ["usd_per_million_input", "usd_per_million_output"])
+def test_without_prices_nobody_is_asked(serve, lacking):
+    server = serve(right)
+    with pytest.raises(InputError, match="nobody could say what asking costs"):
+        check_endpoint(judge_of(server.url, **{lacking: None}))
+    assert server.asked == []
+
+
+def test_a_server_that_is_free_may_be_asked_whatever_the_limit(serve, tmp_path):
+    free = {"usd_per_million_input": 0.0, "usd_per_million_output": 0.0, "max_usd": 0.0}
     work = work_of(tmp_path, serve(right), examples(4), **free)
-    assert expected_cost(examples(4), work.settings, work.args["judge"])["usd"] is None
-    refuse_above([{"questions": 4, "input_tokens": 9, "output_tokens": 9, "usd": None}], work.args["judge"])
     outcome = done(work)[1]
-    assert outcome["fees_usd"] is None
-    assert outcome["result"]["usd"] is None
+    assert outcome["fees_usd"] == outcome["result"]["usd"] == 0.0
     assert outcome["result"]["input_tokens"] == 400
+
+
+def test_no_key_is_sent_where_none_is_named(serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
+    server = serve(right)
+    done(work_of(tmp_path, server, examples(2), key=None))
+    assert "sk-of-somebody-else" not in str(server.headers)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("NOT_SET_ANYWHERE", "is not set"), ("sk-abc-123", "is no name of an environment variable")],
+)
+def test_a_key_that_is_not_there_stops_before_anything_is_sent(serve, key, said):
+    server = serve(right)
+    with pytest.raises(InputError, match=said):
+        check_endpoint(judge_of(server.url, key=key))
+    assert server.asked == []
 
 
 def test_tokens_are_estimated_where_a_server_does_not_count_them(serve, tmp_path):
@@ -432,17 +455,15 @@ def test_what_the_next_question_would_meet_too_ends_it_at_once(serve, tmp_path, 
     assert len(server.asked) <= 4
 
 
-def test_a_key_that_is_not_set_is_asked_for_when_the_server_wants_one(serve, tmp_path, monkeypatch):
-    monkeypatch.delenv(VARIABLE)
+def test_a_server_that_wants_a_key_where_none_is_named_says_so(serve, tmp_path):
     server = serve(lambda server, text, nth: refusal(401, "who are you?"))
-    with pytest.raises(SabirError, match=rf"'who are you\?'\. Set the environment variable {VARIABLE}\."):
-        done(work_of(tmp_path, server, examples(2)))
+    with pytest.raises(SabirError, match=r"'who are you\?'\. Check whether it wants a key"):
+        done(work_of(tmp_path, server, examples(2), key=None))
 
 
-def test_a_server_on_ones_own_machine_needs_no_key(serve, tmp_path, monkeypatch):
-    monkeypatch.delenv(VARIABLE)
+def test_a_server_on_ones_own_machine_needs_no_key(serve, tmp_path):
     server = serve(right)
-    assert None not in predictions(work_of(tmp_path, server, examples(2)))
+    assert None not in predictions(work_of(tmp_path, server, examples(2), key=None))
     assert all("sk-" not in one["authorization"] for one in server.headers)
 
 

@@ -185,6 +185,8 @@ def _check_choice(choose: int | None, out: Path | None) -> None:
         raise InputError("--out", "goes with --choose.", "Say how many texts: --choose 200.")
     if out.suffix != ".jsonl":
         raise InputError("--out", f"{out} does not end in .jsonl.", "It is written as JSONL: call it so.")
+    if not out.absolute().parent.is_dir():
+        raise InputError("--out", f"{out.parent} is no folder.", "Make it first, or name another.")
     if out.exists():
         raise InputError("--out", f"{out} is there already.", "Name a new file: it may hold labels.")
 

@@ -259,8 +259,8 @@ class JudgeConfig:
     Args:
         model: a model of the project (`adapter/combined`), a folder, or a hub name; with `endpoint`, its name there.
         endpoint: the URL of a server that speaks the OpenAI chat protocol, "https://api.example.com/v1".
-        key: the environment variable that holds its key.
-        usd_per_million_input, usd_per_million_output: what it asks per million tokens.
+        key: the environment variable that holds its key; None: none is sent.
+        usd_per_million_input, usd_per_million_output: what it asks per million tokens; an endpoint has both.
         max_usd: what one command may spend on it; above that it is not asked.
         timeout_s: after which a question counts as unanswered.
         at_once: questions under way together.
@@ -268,7 +268,7 @@ class JudgeConfig:
 
     model: Text
     endpoint: Text | None = None
-    key: Text = "OPENAI_API_KEY"
+    key: Text | None = None
     usd_per_million_input: Annotated[float, Range(ge=0)] | None = None
     usd_per_million_output: Annotated[float, Range(ge=0)] | None = None
     max_usd: Annotated[float, Range(ge=0)] = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -18,6 +19,7 @@ class Segment:
     window: str = ""
 
     def __str__(self) -> str:
+        """ "de/books/2026-11", without what is not said."""
         return "/".join(part for part in (self.language, self.domain, self.window) if part)
 
 
@@ -193,6 +195,18 @@ def joined(first: Evidence, second: Evidence) -> Evidence:
         ]
         arrays[name] = np.concatenate(told)
     return Evidence(segments, places, **arrays)
+
+
+def span_of(window: str) -> str | None:
+    """Whether a window is a "day", a "week" or a "month", by its name; None of others."""
+    return next((span for span, form in _SPANS.items() if form.fullmatch(window)), None)
+
+
+_SPANS = {
+    "day": re.compile(r"\d{4}-\d\d-\d\d"),
+    "week": re.compile(r"\d{4}-W\d\d"),
+    "month": re.compile(r"\d{4}-\d\d"),
+}
 
 
 def _rows(value: Any, rows: np.ndarray) -> Any:

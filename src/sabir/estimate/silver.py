@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sabir.estimate.evidence import Evidence
+from sabir.estimate.evidence import Estimate, Evidence
+from sabir.estimate.flags import general
 from sabir.estimate.means import mean_of
 
 _CHANCE = 0.01  # how often a judge that tells nothing may pass
@@ -94,4 +95,23 @@ def flags_of_judgements(production: Evidence) -> Sequence[tuple[str, ...]]:
     missing = production.total(production.counts * np.isnan(production.judged)) / production.n
     return [
         (f"not judged: {share:.0%} of the texts",) if share >= _MISSING else () for share in missing.tolist()
+    ]
+
+
+def refused(
+    name: str, judge: Judge | None, reference: Evidence, production: Evidence, level: float
+) -> list[Estimate]:
+    """No estimate of any segment, and why: the judge is at chance, or nobody can say."""
+    how = "the reference has no right and wrong answers that were judged"
+    if judge is not None:
+        how = (
+            f"the judge is no better than chance: on {judge.n} labelled texts it rates right answers "
+            f"{judge.of_right:.2f} and wrong ones {judge.of_wrong:.2f}"
+        )
+    labelled = production.total(production.counts * production.labelled)
+    return [
+        Estimate(segment, name, None, None, None, level, round(n), round(k), how=how, flags=flags)
+        for segment, n, k, flags in zip(
+            production.segments, production.n, labelled, general(reference, production), strict=True
+        )
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from sabir.estimate.agreement import disagreement, disagreements
 from sabir.estimate.calibration import curve
 from sabir.estimate.change import risen, worse
 from sabir.estimate.estimators import ESTIMATORS
-from sabir.estimate.evidence import Estimate, Evidence, Segment
+from sabir.estimate.evidence import Estimate, Evidence, Segment, span_of
 from sabir.estimate.sequence import Stream, alarms, drift
 
 CALIBRATED = "calibrated-disagreement"
@@ -105,18 +104,6 @@ def watched(
             if span_of(window) is not None:
                 rows[place] = before[place]
     return Watched(frozenset(alarming), tuple(rows.values()), tuple(sorted(places - set(bounds))))
-
-
-def span_of(window: str) -> str | None:
-    """Whether a window is a "day", a "week" or a "month", by its name; None of others."""
-    return next((span for span, form in _SPANS.items() if form.fullmatch(window)), None)
-
-
-_SPANS = {
-    "day": re.compile(r"\d{4}-\d\d-\d\d"),
-    "week": re.compile(r"\d{4}-W\d\d"),
-    "month": re.compile(r"\d{4}-\d\d"),
-}
 
 
 def _place(segment: Segment) -> Segment:

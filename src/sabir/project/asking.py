@@ -97,6 +97,14 @@ def asking(standing: Standing, *, model: str | None, kinds: Collection[str], jud
     ]
     files = {f"{FILE}{name}": path for name, path in standing.config.ensemble.files.items()}
     found += [Member(name, "files") for name in files]
+    for kind in kinds:
+        if kind not in KINDS:
+            fix = f"Known are: {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}"
+            raise InputError("--members", f"there are no members of a kind {kind!r}.", fix)
+        if kind != "all" and not any(one.kind == kind for one in found):
+            there = list(dict.fromkeys(one.kind for one in found))
+            fix = f"There are: {', '.join(there)}. More: ensemble: in the config."
+            raise InputError("--members", f"the config has no {kind} for members.", fix)
     wanted = [one for one in found if "all" in kinds or one.kind in kinds]
     members, missing = _there(standing, state, wanted)
     members = [one for one in members if one.name != asked_about.name]

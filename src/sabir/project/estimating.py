@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sabir.catalog import Entry, did_you_mean
-from sabir.config import KINDS
-from sabir.errors import InputError
+from sabir.catalog import Entry
+from sabir.errors import InputError, StoreError
 from sabir.estimate.advice import Advice, Cost, advise
 from sabir.estimate.backtest import backtest
 from sabir.estimate.estimators import ESTIMATORS
@@ -130,8 +129,11 @@ def _concluded(given: Given, entry: Entry, kind: str, release: str | None) -> Do
     )
     kept = replace(kept, estimates=tuple(document["estimates"]), streams=watch.streams)
     document["history"] = history.earlier(kept)
-    with writing(standing.store):
-        history.add(kept)
+    try:
+        with writing(standing.store):
+            history.add(kept)
+    except StoreError as error:  # what was found is shown all the same
+        document["warnings"].append(f"{error.where}: {error.message} It is not in the history.")
     return document
 
 
@@ -159,7 +161,8 @@ def judged(standing: Standing, *, wanted: Wanted, kinds: Sequence[str], hand: Ha
             History(standing.store.path, config.name).choose(
                 tested.best.estimator, tested.best.members or "all"
             )
-    return backtest_document(tested, model=who.model.name, warnings=who.missing)
+    document = backtest_document(tested, model=who.model.name, warnings=who.missing)
+    return {**document, "kept": wanted.model is None and not kinds and tested.best is not None}
 
 
 # --- what is asked for -------------------------------------------------------------------------------------
@@ -171,9 +174,6 @@ def _chosen(standing: Standing, wanted: Wanted) -> tuple[str, str]:
     kept = History(standing.store.path, standing.config.name).chosen()
     name = wanted.estimator or config.estimator or kept.get("estimator") or DEFAULT
     kind = wanted.members or config.members or kept.get("members") or "all"
-    if kind not in KINDS:
-        fix = f"Known are: {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}"
-        raise InputError("--members", f"there are no members of a kind {kind!r}.", fix)
     return name, kind
 
 

@@ -73,7 +73,15 @@ def of_texts(
     production = read_production(path, fields=fields, window=window)
     given = None if labels is None else read_labels(labels, production, tasks=facts.tasks, task=facts.task)
     rendered_texts = _texts(who.make, production)
+    if labels is not None and choose is not None:
+        fix = "Choose without labels, or estimate with them."
+        raise InputError(
+            "--choose", "does not go with --labels: two draws have two sets of probabilities.", fix
+        )
     warnings = [*production.warnings, *(given.warnings if given else []), *who.missing]
+    there = sum(map(len, production.rows.values()))
+    if choose is not None and choose > there:
+        warnings.append(f"--choose {choose}: there are {there:,} texts; all of them are written.")
     for warning in warnings:
         hand.warn(warning)
     agree_to_the_price(who, rendered_texts, hand)
@@ -238,9 +246,8 @@ def agree_to_the_price(who: Asking, texts: Mapping[str, Rendered], hand: Hand) -
     count = sum(cost["questions"] for cost in costs)
     if not count:
         return
-    usd = [cost["usd"] for cost in costs]
-    price = "at a price that the config does not say" if None in usd else f"for about {sum(usd):.2f} USD"
-    question = f"{judge['model']} would be asked {count:,} questions, {price}."
+    usd = sum(cost["usd"] for cost in costs)
+    question = f"{judge['model']} would be asked {count:,} questions, for about {usd:.2f} USD."
     if not hand.agree(question):
         raise InputError("estimate.judge", question, "If that is meant, say so: --yes.")
 

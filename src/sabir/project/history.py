@@ -110,7 +110,7 @@ class History:
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
         for entry in self._last_of_each_file(than):
             for row in entry.estimates:
-                if entry.estimator != than.estimator and not row["n_labelled"]:
+                if not _is_alike(entry, than) and not row["n_labelled"]:
                     continue
                 key = _key(row, entry)
                 found.pop(key, None)  # a new one goes to the end
@@ -159,7 +159,13 @@ class History:
 
 def _is_earlier(entry: Estimated, than: Estimated) -> bool:
     """Whether an estimate belongs to the trend of another; one of a candidate is none of the releases' in use."""
-    return entry.release is not None or than.release is None or entry.fingerprint == than.fingerprint
+    return None not in (entry.release, than.release) or entry.fingerprint == than.fingerprint
+
+
+def _is_alike(entry: Estimated, than: Estimated) -> bool:
+    """Whether two estimates can be held against each other: by one estimator, over members of one kind."""
+    kinds = [one.members.get("kind") for one in (entry, than)]
+    return entry.estimator == than.estimator and kinds[0] == kinds[1]
 
 
 def _key(row: Row, entry: Estimated) -> tuple[Any, ...]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 BEST = "  <- best"
+_KEPT = {
+    True: "sabir estimate goes by this from now on.",
+    False: "Not kept for sabir estimate: another model, or some kinds of members only, were asked about.",
+}
 LEFT_OUT = {"language": "Languages left out in turn", "domain": "Domains left out in turn"}
 
 
@@ -41,7 +45,8 @@ def backtests(document: Document) -> list[Table]:
     """
     folds = list(dict.fromkeys(row["fold"] for row in document["summary"]))
     best = document["best"]
-    last = (*([] if best is None else [best["why"]]), *document["warnings"])
+    kept = () if best is None or "kept" not in document else (_KEPT[document["kept"]],)
+    last = (*([] if best is None else [best["why"]]), *kept, *document["warnings"])
     if not folds:
         return [Table("Nothing was judged", ("estimator",), (), last)] if last else []
     return [_of_fold(document, fold, last if fold == folds[-1] else ()) for fold in folds]

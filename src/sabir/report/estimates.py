@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sabir.estimate.evidence import span_of
 from sabir.report.tables import Document, Table
 from sabir.report.words import counted, hours, listed, money, p_value, percent, score, signed
 
@@ -18,8 +19,10 @@ Row = Mapping[str, Any]
 FACTS = ("raw", "disagreement_reference", "drift_p", "rise", "weight")
 BLOCKS = "▁▂▃▄▅▆▇█"
 ALARM, SMALL, UNKNOWN = "!", "·", "-"
+NOW = "now"  # after all dates
 MOST_WINDOWS = 16  # blocks in a row
 MOST_NAMED = 6
+FEWEST = 20  # labels of a segment on which its estimate stands
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -163,11 +166,24 @@ def advice(document: Document) -> Table | None:
 
 
 def trend(document: Document) -> Table | None:
-    """The error of each language and domain from window to window, drawn; None of fewer than two windows."""
+    """The error of each language and domain from window to window, drawn; None of fewer than two windows.
+
+    Texts that are not parted are a window each time they are estimated.
+    """
     by_place: dict[tuple[str, str], dict[str, Row]] = {}
+    spans = {span_of(row["window"]) for row in document["estimates"]}
+    whole = {row["window"] for row in document["estimates"]} == {""}
     for row in [*document["history"], *document["estimates"]]:
-        by_place.setdefault((row["language"], row["domain"]), {})[row["window"]] = row
-    windows = sorted({window for rows in by_place.values() for window in rows}, key=_natural)
+        if span_of(row["window"]) not in spans or (whole and row["window"]):
+            continue  # windows of another kind
+        if "created" in row and spans == {None} and not whole:
+            continue  # windows by number are numbered in each file from the start
+        name = row.get("created", NOW) if whole else row["window"]
+        by_place.setdefault((row["language"], row["domain"]), {})[name] = row
+    windows = sorted(
+        {window for rows in by_place.values() for window in rows},
+        key=lambda window: (window == NOW, _natural(window)),
+    )
     if len(windows) < 2:
         return None
     shown = windows[-MOST_WINDOWS:]
@@ -242,18 +258,28 @@ def _alarms(rows: Sequence[Row]) -> list[str]:
     if not alarming:
         return []
     verb = "is" if len(alarming) == 1 else "are"
-    return [f"{listed(alarming, MOST_NAMED)} {verb} over budget, by the lower end of the interval already."]
+    return [
+        f"ALARM: {listed(alarming, MOST_NAMED)} {verb} over budget beyond doubt, all that is looked at together."
+    ]
 
 
 def _made(document: Document, rows: Sequence[Row]) -> list[str]:
     """By whom and over whom it was estimated, and how the intervals were made or why there is none."""
     members = document["members"]
     names = listed(list(members["names"]), MOST_NAMED)
-    over = f", over {counted(members['n'], 'member')} ({members['kind']}: {names})" if members["n"] else ""
+    over = f" over {counted(members['n'], 'member')} ({members['kind']}: {names})" if members["n"] else ""
+    at_rest = (
+        ": the error on the labelled rows; it does not look at these texts" if _is_constant(document) else ""
+    )
     sentences = [
-        f"By {document['estimator']}{over}. Raw: the disagreement of the members alone, which shared mistakes make "
-        "too small."
+        f"By {document['estimator']}{at_rest}.",
+        f"Raw: the disagreement{over} alone, which shared mistakes make too small.",
     ]
+    few = sorted({row["language"] for row in rows if 0 < row["n_labelled"] < FEWEST})
+    if few:
+        sentences.append(
+            f"Too few labels in {listed(few, MOST_NAMED)} to count: an estimate stands on {FEWEST} or more."
+        )
     with_one = _grouped((row["how"], row) for row in rows if row["low"] is not None and row["how"])
     without = _grouped((row["how"] or "not known", row) for row in rows if row["low"] is None)
     if len(with_one) == 1:
@@ -261,6 +287,10 @@ def _made(document: Document, rows: Sequence[Row]) -> list[str]:
     else:
         sentences += [f"Interval of {places} by {how}." for how, places in with_one.items()]
     return sentences + [f"No interval for {places}: {why}." for why, places in without.items()]
+
+
+def _is_constant(document: Document) -> bool:
+    return bool(document["estimator"] == "constant")
 
 
 def _flagged(rows: Sequence[Row]) -> list[str]:

@@ -16,6 +16,7 @@ WAIT_S = 0.5  # before a question is asked again; twice as long each time
 LONGEST_WAIT_S = 120.0  # that a server may wish for
 TRIES = 4
 TRIES_WHEN_BUSY = 8  # a minute in all: limits are per minute, as a rule
+WHERE_KEY = "estimate.judge.key"
 HOPELESS = {401, 403, 404}  # no key, no rights, no such model or path: the next question fares no better
 FOR_GOOD = "insufficient_quota"  # is said with 429, and not mended by waiting
 THINKING_TOKENS = 1024  # on top of the answer's, for models that ask for max_completion_tokens
@@ -41,9 +42,18 @@ class Lost:
     hopeless: bool = False
 
 
-def key_in(variable: str) -> str:
-    """The key that an environment variable holds, "" where it is not set. Raises InputError for what can be none."""
+def key_in(variable: str | None) -> str:
+    """The key that an environment variable holds; "" where none is named. Raises InputError for one that is not set,
+    and for what can be none."""
+    if variable is None:
+        return ""
+    if not variable.isidentifier():
+        found = "is no name of an environment variable."
+        raise InputError(WHERE_KEY, found, "Write the variable that holds the key, not the key.")
     key = os.environ.get(variable, "").strip()
+    if not key:
+        fix = "Set it; for a server that needs none leave key: out."
+        raise InputError(WHERE_KEY, f"the environment variable {variable} is not set.", fix)
     if not (key.isascii() and key.isprintable()):
         raise InputError(variable, "holds characters that no key has.", "Set the environment variable anew.")
     return key
@@ -54,11 +64,11 @@ class Chat:
 
     Args:
         url, model: of the endpoint, and of the model there.
-        key: the environment variable that holds the key; where it is not set, none is sent.
+        key: the environment variable that holds the key; None: none is sent.
         timeout_s: after which a question is lost.
     """
 
-    def __init__(self, *, url: str, model: str, key: str, timeout_s: float):
+    def __init__(self, *, url: str, model: str, key: str | None, timeout_s: float):
         from openai import OpenAI
 
         self._key = key_in(key)

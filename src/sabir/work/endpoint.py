@@ -46,7 +46,7 @@ def identity(judge: Judge) -> dict[str, Any]:
     url = judge["endpoint"].rstrip("/")
     parts = urlsplit(url)
     if parts.username is not None or parts.query or parts.fragment:
-        fix = f"Write it without, and put the key into the environment variable {judge['key']}."
+        fix = "Write it without, and name the environment variable that holds the key: key: ..."
         raise InputError(f"{WHERE}.endpoint", "the URL holds a user, a password or a query.", fix)
     if parts.path.endswith("/chat/completions"):
         fix = f"Write {url.removesuffix('/chat/completions')}."
@@ -58,10 +58,12 @@ def check_endpoint(judge: Judge) -> None:
     """Raise InputError where an endpoint cannot be asked from here as it is described; nothing is asked."""
     identity(judge)
     prices = [judge["usd_per_million_input"], judge["usd_per_million_output"]]
-    if prices.count(None) == 1:
-        lacks = "output" if prices[0] is not None else "input"
-        message = f"is not set, and the price of the {'input' if lacks == 'output' else 'output'} is."
-        raise InputError(f"{WHERE}.usd_per_million_{lacks}", message, "Write both, 0 for what is free.")
+    if None in prices:
+        lacks = "input" if prices[0] is None else "output"
+        message = "is not set: nobody could say what asking costs, or when max_usd is reached."
+        raise InputError(
+            f"{WHERE}.usd_per_million_{lacks}", message, "Write both prices, 0 for what is free."
+        )
     if find_spec("openai") is None:
         message = "an endpoint is asked with the package `openai`, which is not installed."
         raise InputError(f"{WHERE}.endpoint", message, "Run: pip install 'sabir[judge]'.")
@@ -361,9 +363,12 @@ class _Asking:
 
     def _useless(self, lost: Lost) -> SabirError:
         variable = self.judge["key"]
-        unset = not key_in(variable)
-        fix = f"Set the environment variable {variable}." if unset else f"Check the key in {variable}"
-        fix += "" if unset else f", the model's name, and the URL (most end in /v1). {KEPT}"
+        keyed = (
+            f"the key in {variable}"
+            if variable
+            else "whether it wants a key (key: the variable that holds it)"
+        )
+        fix = f"Check {keyed}, the model's name, and the URL (most end in /v1). {KEPT}"
         return SabirError(WHERE, f"{self.who} refuses: {lost.why}.", fix)
 
     def _spent(self, still: int) -> SabirError:

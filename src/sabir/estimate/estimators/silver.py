@@ -5,7 +5,7 @@ from __future__ import annotations
 from sabir.estimate.across import Predict, across_segments
 from sabir.estimate.catalog import ESTIMATORS, EVERY_ANSWER
 from sabir.estimate.evidence import Estimate, Evidence
-from sabir.estimate.silver import flags_of_judgements, judged_shares
+from sabir.estimate.silver import flags_of_judgements, judge_of, judged_shares, refused
 
 
 @ESTIMATORS.register(
@@ -17,7 +17,12 @@ from sabir.estimate.silver import flags_of_judgements, judged_shares
     metric="error",
 )
 def silver(reference: Evidence, production: Evidence, *, level: float) -> list[Estimate]:
-    """1 - the mean agreement of answers with the judge's."""
+    """1 - the mean agreement of answers with the judge's; nothing by a judge that does not tell right from wrong on the
+    labelled texts.
+    """
+    judge = judge_of(reference)
+    if judge is not None and not judge.tells:
+        return refused("silver", judge, reference, production, level)
     return across_segments(
         "silver", _fit, reference, production, level=level, beware=flags_of_judgements(production)
     )

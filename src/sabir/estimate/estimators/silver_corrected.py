@@ -7,8 +7,7 @@ import numpy as np
 from sabir.estimate.across import Predict, across_segments
 from sabir.estimate.catalog import ESTIMATORS, EVERY_ANSWER
 from sabir.estimate.evidence import Estimate, Evidence
-from sabir.estimate.flags import general
-from sabir.estimate.silver import Judge, flags_of_judgements, judge_of, judged_shares
+from sabir.estimate.silver import flags_of_judgements, judge_of, judged_shares, refused
 
 
 @ESTIMATORS.register(
@@ -26,7 +25,7 @@ def silver_corrected(reference: Evidence, production: Evidence, *, level: float)
     """
     judge = judge_of(reference)
     if judge is None or not judge.tells:
-        return _refused(judge, reference, production, level)
+        return refused("silver-corrected", judge, reference, production, level)
     return across_segments(
         "silver-corrected",
         _fit,
@@ -42,21 +41,3 @@ def _fit(reference: Evidence) -> Predict:
     if judge is None or not judge.tells:
         return lambda evidence: np.full(len(evidence.segments), np.nan)
     return lambda evidence: judge.error(judged_shares(evidence))
-
-
-def _refused(judge: Judge | None, reference: Evidence, production: Evidence, level: float) -> list[Estimate]:
-    how = "the reference has no right and wrong answers that were judged"
-    if judge is not None:
-        how = (
-            f"the judge is no better than chance: on {judge.n} labelled texts it rates right answers "
-            f"{judge.of_right:.2f} and wrong ones {judge.of_wrong:.2f}"
-        )
-    labelled = production.total(production.counts * production.labelled)
-    return [
-        Estimate(
-            segment, "silver-corrected", None, None, None, level, round(n), round(k), how=how, flags=flags
-        )
-        for segment, n, k, flags in zip(
-            production.segments, production.n, labelled, general(reference, production), strict=True
-        )
-    ]
