@@ -100,7 +100,7 @@ def test_the_error_stands_beside_raw_disagreement_and_its_budget():
     assert table.strong == {(1, 4)}
     assert table.notes[0] == "ALARM: ja is over budget beyond doubt, all that is looked at together."
     assert "over 2 members (adapters: adapter/de, adapter/ja)" in " ".join(table.notes)
-    assert table.notes[2] == f"Intervals by {T5}."
+    assert f"Intervals by {T5}." in table.notes
 
 
 def test_flags_and_missing_intervals_are_notes_with_the_segments_that_have_them():
