@@ -572,6 +572,8 @@ VERBS = {
     "gc": (),
     "verify": (),
     "forget": ("a text",),
+    "estimate": ("production.jsonl",),
+    "backtest": (),
 }
 
 

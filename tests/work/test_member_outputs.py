@@ -102,7 +102,7 @@ def test_parts_of_a_file_are_its_rows_each_once(tmp_path, parts, monkeypatch):
         [0, starts[20] - 1, size],
     ):
         read_parts = [member_outputs._read_range(layout, a, b) for a, b in pairwise(bounds)]
-        together = sum((found(MemberOutputs(one, 0, 0)) for one, _, _ in read_parts), Counter())
+        together = sum((found(MemberOutputs(one, 0, 0, "")) for one, _, _ in read_parts), Counter())
         assert together == expected(rows)
         assert sum(number for _, number, _ in read_parts) == 200
 
