@@ -135,6 +135,17 @@ def advised_with_labels(view: View) -> list[str]:
     return _retrained(_advice(view, known))[:1]
 
 
+def extrapolating(view: View) -> list[str]:
+    """A language that `sabir estimate` flags as extrapolating: it disagrees more or less than any labelled segment."""
+    return _extrapolating(_advice(view, view.production))[:1]
+
+
+def extrapolating_with_labels(view: View) -> list[str]:
+    """The same, if labels confirm it; without such a language nothing is labelled."""
+    flagged_so = _extrapolating(_advice(view, view.production))[:1]
+    return [one for one in flagged_so if one in _retrained(_advice(view, view.labelled(one)))]
+
+
 def labels_in_turn(view: View) -> list[str]:
     """A language is labelled each month, in turn, and retrained if `sabir estimate --labels` advises it."""
     language = view.turn[0]
@@ -161,6 +172,10 @@ def _advice(view: View, production: Evidence) -> Sequence[Advice]:
         costs={one: Cost(seconds) for one, seconds in view.training_s.items()},
         reference_error=known,
     )
+
+
+def _extrapolating(advice: Sequence[Advice]) -> list[str]:
+    return [one.language for one in advice if "extrapolating" in one.why]
 
 
 def _retrained(advice: Sequence[Advice]) -> list[str]:
