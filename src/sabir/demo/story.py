@@ -174,7 +174,10 @@ def _caught(folder: Path, config: Path, *, show: Show, listener: Listener, worke
     show("", _what_stands_out(estimated), None)
     show("", f"The gate, with labelled test messages, says the same.\n{_promoted(config)}", None)
     undone = Project(config).rollback(language="ja", workers=workers, listener=listener)
-    reasons = "; ".join(reason.rstrip(".") for reason in undone["reasons"]) or f"release {undone['release']} stays in use"
+    reasons = (
+        "; ".join(reason.rstrip(".") for reason in undone["reasons"])
+        or f"release {undone['release']} stays in use"
+    )
     show(
         "",
         f"sabir rollback {config} --language ja: Japanese goes back to the adapter of the release in use, and is held\n"
